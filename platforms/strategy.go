@@ -1,0 +1,63 @@
+package platforms
+
+import "fmt"
+
+// Strategy is how one stage is run for one target.
+type Strategy uint8
+
+const (
+	// Auto is the zero value: nothing was decided, the planner chooses.
+	Auto Strategy = iota
+	// Native runs the stage on the target platform, which the node executes itself.
+	Native
+	// Cross runs the stage on the build platform and tells it the target (GOOS, GOARCH, TARGETARCH…).
+	Cross
+	// Shared runs the stage once on the build platform; its output does not depend on the target.
+	Shared
+	// Emulate runs the stage on the target platform through QEMU where the node does not execute it itself.
+	Emulate
+)
+
+var strategyNames = [...]string{Auto: "auto", Native: "native", Cross: "cross", Shared: "shared", Emulate: "emulate"}
+
+// String returns the strategy's name as options spell it.
+func (s Strategy) String() string {
+	if int(s) < len(strategyNames) {
+		return strategyNames[s]
+	}
+	return fmt.Sprintf("strategy(%d)", uint8(s))
+}
+
+// ParseStrategy reads a strategy that a user can ask for: auto, native, emulate or cross. Shared is decided by the
+// planner alone and is refused.
+func ParseStrategy(s string) (Strategy, error) {
+	switch s {
+	case "auto":
+		return Auto, nil
+	case "native":
+		return Native, nil
+	case "cross":
+		return Cross, nil
+	case "emulate":
+		return Emulate, nil
+	}
+	err := fmt.Errorf("invalid strategy %q: it is one of auto, native, emulate, cross", s)
+	if n := nearest(s, []string{"auto", "native", "emulate", "cross"}); n != "" {
+		err = fmt.Errorf("%w; did you mean %q?", err, n)
+	}
+	return 0, err
+}
+
+// MarshalText writes the strategy's name.
+func (s Strategy) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads any of the five names, shared included: it reads what a plan wrote.
+func (s *Strategy) UnmarshalText(text []byte) error {
+	for i, name := range strategyNames {
+		if name == string(text) {
+			*s = Strategy(i) //nolint:gosec // an index of a five-element array
+			return nil
+		}
+	}
+	return fmt.Errorf("invalid strategy %q", text)
+}
