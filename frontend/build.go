@@ -1,0 +1,271 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	ctdplatforms "github.com/containerd/platforms"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/frontend/gateway/client"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// keyPlatform is the gateway option that lists the platforms to build for.
+const keyPlatform = "platform"
+
+// build is one gateway request.
+type build struct {
+	client    client.Client
+	request   settings          // Manifold's options in the request
+	rest      map[string]string // the request's other options
+	host      platforms.Host
+	hostKnown bool // false where BuildKit does not say what it can execute
+	targets   []*target
+	groups    map[string]*group
+}
+
+// target is one platform of the build.
+type target struct {
+	platform platforms.Platform
+	// implicit: nobody named a platform. The build platform is meant, and the base image may decide otherwise.
+	implicit bool
+	strategy platforms.Strategy
+	group    *group
+	text     []byte // what the target is built from
+}
+
+// group is what the targets with equal options share: the options, and the Dockerfile read with them.
+type group struct {
+	opts map[string]string
+	ui   *dockerui.Client
+	src  *dockerui.Source
+	// file is nil if the Dockerfile does not parse; parseErr says why.
+	file     *dockerfile.File
+	parseErr error
+}
+
+func newBuild(c client.Client) (*build, error) {
+	request, rest, err := readRequest(c.BuildOpts().Opts)
+	if err != nil {
+		return nil, err
+	}
+	b := &build{client: c, request: request, rest: rest, groups: map[string]*group{}}
+	b.host.Native = platforms.FromOCI(ctdplatforms.DefaultSpec())
+	if workers := c.BuildOpts().Workers; len(workers) > 0 && len(workers[0].Platforms) > 0 {
+		reported := make([]platforms.Platform, len(workers[0].Platforms))
+		for i, p := range workers[0].Platforms {
+			reported[i] = platforms.FromOCI(p)
+		}
+		if b.host, err = platforms.HostOf(reported); err != nil {
+			return nil, err
+		}
+		b.hostKnown = true
+	}
+	return b, nil
+}
+
+// open reads the Dockerfile with the given options, once for equal ones.
+func (b *build) open(ctx context.Context, opts map[string]string) (*group, error) {
+	key := fmt.Sprintf("%q", sortedPairs(opts))
+	if g, ok := b.groups[key]; ok {
+		return g, nil
+	}
+	ui, err := dockerui.NewClient(withOpts{b.client, maps.Clone(opts)})
+	if err != nil {
+		return nil, err
+	}
+	src, err := ui.ReadEntrypoint(ctx, "Dockerfile")
+	if err != nil {
+		return nil, err
+	}
+	g := &group{opts: opts, ui: ui, src: src}
+	g.file, g.parseErr = dockerfile.Parse(src.Filename, src.Data)
+	b.groups[key] = g
+	return g, nil
+}
+
+// openFirst reads the Dockerfile of the first target that the request names, or else of the build platform.
+func (b *build) openFirst(ctx context.Context) (*group, error) {
+	first := b.host.Native
+	if list, err := platforms.ParseList(b.rest[keyPlatform]); err == nil && len(list) > 0 {
+		first = list[0]
+	}
+	opts, err := b.request.apply(b.rest, first)
+	if err != nil {
+		return nil, err
+	}
+	// dockerui reads the platforms too, and takes the missing parts of one from the machine it runs on.
+	delete(opts, keyPlatform)
+	return b.open(ctx, opts)
+}
+
+// resolve finds out what the targets are, and with which options and from which file each is built.
+func (b *build) resolve(ctx context.Context, first *group) error {
+	list, err := b.targetList(first)
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 {
+		b.rest[keyPlatform] = platforms.Format(list)
+		b.groups = map[string]*group{} // read without the platforms
+	}
+	for _, p := range list {
+		b.targets = append(b.targets, &target{platform: p})
+	}
+	if len(list) == 0 {
+		b.targets = []*target{{platform: b.host.Native, implicit: true}}
+	}
+	for _, t := range b.targets {
+		if err := b.resolveTarget(ctx, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// targetList returns the platforms to build for: what the request asks for, else what the option platforms says.
+func (b *build) targetList(first *group) ([]platforms.Platform, error) {
+	list, err := platforms.ParseList(b.rest[keyPlatform])
+	if err != nil || len(list) > 0 {
+		return list, err
+	}
+	all, err := b.withHeader(first)
+	if err != nil {
+		return nil, err
+	}
+	s, ok, err := all.lookup(optionPlatforms, b.host.Native)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return platforms.ParseList(s.value)
+}
+
+// resolveTarget opens the file a target is built from. The header of that file holds for the target; a header may
+// send the target to another file, whose header then holds.
+func (b *build) resolveTarget(ctx context.Context, t *target) error {
+	opts, err := b.request.apply(b.rest, t.platform)
+	if err != nil {
+		return err
+	}
+	if t.group, err = b.open(ctx, opts); err != nil {
+		return err
+	}
+	all, err := b.withHeader(t.group)
+	if err != nil {
+		return err
+	}
+	if opts, err = all.apply(b.rest, t.platform); err != nil {
+		return err
+	}
+	if name := opts[optionFilename]; name != t.group.opts[optionFilename] {
+		other, err := b.open(ctx, opts)
+		if err != nil {
+			return err
+		}
+		if all, err = b.withHeader(other); err != nil {
+			return err
+		}
+		if opts, err = all.apply(b.rest, t.platform); err != nil {
+			return err
+		}
+		opts[optionFilename] = name
+	}
+	if t.group, err = b.open(ctx, opts); err != nil {
+		return err
+	}
+	if s, ok := foreignSyntax(b.rest, t.group.src.Data); ok {
+		return fmt.Errorf("%s: its syntax line names %s, which cannot be built together with other files", t.group.src.Filename, s.ref)
+	}
+	t.strategy, err = all.strategy(t.platform)
+	return err
+}
+
+// withHeader returns the request's settings and those of a file's header.
+func (b *build) withHeader(g *group) (settings, error) {
+	var bad *dockerfile.HeaderError
+	if errors.As(g.parseErr, &bad) {
+		return nil, withSource(bad, g.src.SourceMap, lineRange(bad.Line))
+	}
+	if g.file == nil {
+		return b.request, nil
+	}
+	header, err := readHeader(g.file)
+	return slices.Concat(b.request, header), err
+}
+
+// refuseOwnOptions is an error if the request holds options that the frontend it is passed on to would not see.
+func (b *build) refuseOwnOptions(s syntax, g *group) error {
+	origins := b.request.requested()
+	if len(origins) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("%s are Manifold's, and %s asks for the frontend %s, which does not know them: remove the syntax line, or the options",
+		strings.Join(origins, ", "), g.src.Filename, s.ref)
+	return withSource(err, g.src.SourceMap, s.location)
+}
+
+// planTarget is a target as the planner takes it.
+func (b *build) planTarget(t *target) dockerfile.Target {
+	return dockerfile.Target{
+		Platform: t.platform, Strategy: t.strategy, Stage: t.group.ui.Target, BuildArgs: maps.Clone(t.group.ui.BuildArgs),
+	}
+}
+
+// contexts lists the stages that a build context replaces ("context:NAME", with "::PLATFORM" behind it for one
+// platform only).
+func (g *group) contexts() []string {
+	var out []string
+	for key := range g.opts {
+		if name, ok := strings.CutPrefix(key, "context:"); ok {
+			name, _, _ = strings.Cut(name, "::")
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// warn shows a plan's findings as warnings at their lines, each once.
+func (g *group) warn(ctx context.Context, findings []dockerfile.Finding) {
+	seen := map[string]bool{}
+	for _, f := range findings {
+		msg := linter.LintFormatShort(f.Rule, f.Message, f.Line)
+		if !seen[msg] {
+			g.src.Warn(ctx, msg, warnOpts(lineRange(f.Line), nil, ""))
+		}
+		seen[msg] = true
+	}
+}
+
+// convertOpt is what dockerfile2llb converts the group's file with. Warnings are shown if asked for.
+func (g *group) convertOpt(ctx context.Context, c client.Client, warn bool) dockerfile2llb.ConvertOpt {
+	opt := dockerfile2llb.ConvertOpt{Config: g.ui.Config, Client: g.ui, SourceMap: g.src.SourceMap, MetaResolver: c}
+	opt.BuildArgs = maps.Clone(opt.BuildArgs)
+	if !warn {
+		return opt
+	}
+	opt.Warn = func(rule, description, url, msg string, location []parser.Range) {
+		line := 0
+		if len(location) > 0 {
+			line = location[0].Start.Line
+		}
+		g.src.Warn(ctx, linter.LintFormatShort(rule, msg, line), warnOpts(location, [][]byte{[]byte(description)}, url))
+	}
+	return opt
+}
+
+func sortedPairs(m map[string]string) []string {
+	out := make([]string, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, k, m[k])
+	}
+	return out
+}

@@ -1,0 +1,171 @@
+package dockerfile
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// maxSize bounds a Dockerfile, in bytes. BuildKit's own limit for one message of the gateway is 16 MiB.
+const maxSize = 16 << 20
+
+// File is a parsed Dockerfile. It is immutable.
+type File struct {
+	name   string
+	src    []byte
+	escape rune
+	header []HeaderOption
+	stages []*stage
+	args   []argument // declared before the first FROM, in order
+}
+
+// stage is what one FROM line and what follows it say, before any variable is expanded.
+type stage struct {
+	index    int
+	name     string // as written; empty if the stage has none
+	base     string // word after FROM
+	platform string // word of --platform, empty if there is none
+	line     int
+	lastLine int
+	args     []argument
+	env      map[string]bool // keys that ENV instructions set
+	runs     []int           // lines of RUN instructions
+	uses     []string        // stages named by COPY --from, ADD --from and RUN --mount=from=
+}
+
+// argument is one name of an ARG instruction.
+type argument struct {
+	name  string
+	value *string // default, nil if there is none
+	line  int
+}
+
+// Parse reads a Dockerfile. The name is what errors call it. An error of the Dockerfile language is BuildKit's own,
+// with its location.
+func Parse(name string, src []byte) (*File, error) {
+	if len(src) > maxSize {
+		return nil, fmt.Errorf("%s: larger than %d MiB", name, maxSize>>20)
+	}
+	ast, err := parser.Parse(bytes.NewReader(src))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	parsed, global, err := instructions.Parse(ast.AST, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(parsed) == 0 {
+		return nil, fmt.Errorf("%s: it holds no stage to build", name)
+	}
+	header, err := parseHeader(name, src)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{name: name, src: bytes.Clone(src), escape: ast.EscapeToken, header: header}
+	for i := range global {
+		f.args = append(f.args, arguments(&global[i])...)
+	}
+	for i := range parsed {
+		f.stages = append(f.stages, readStage(i, &parsed[i]))
+	}
+	return f, nil
+}
+
+// Name returns the name the file was parsed under.
+func (f *File) Name() string { return f.name }
+
+// StageAt returns the name of the stage that holds the line, counted from 1, or its index where it has no name. It
+// is empty for a line before the first FROM.
+func (f *File) StageAt(line int) string {
+	name := ""
+	for _, s := range f.stages {
+		if s.line <= line {
+			name = s.title()
+		}
+	}
+	return name
+}
+
+// title is the stage's name, or its index where it has none.
+func (s *stage) title() string {
+	if s.name != "" {
+		return s.name
+	}
+	return strconv.Itoa(s.index)
+}
+
+func readStage(index int, in *instructions.Stage) *stage {
+	s := &stage{index: index, name: in.Name, base: in.BaseName, platform: in.Platform, env: map[string]bool{}}
+	s.line, s.lastLine = lines(in.Location)
+	for _, c := range in.Commands {
+		_, s.lastLine = lines(c.Location())
+		s.readCommand(c)
+	}
+	return s
+}
+
+func (s *stage) readCommand(c instructions.Command) {
+	switch c := c.(type) {
+	case *instructions.ArgCommand:
+		s.args = append(s.args, arguments(c)...)
+	case *instructions.EnvCommand:
+		for _, kv := range c.Env {
+			s.env[kv.Key] = true
+		}
+	case *instructions.RunCommand:
+		line, _ := lines(c.Location())
+		s.runs = append(s.runs, line)
+		for _, m := range instructions.GetMounts(c) {
+			if m.From != "" {
+				s.uses = append(s.uses, m.From)
+			}
+		}
+	case *instructions.CopyCommand:
+		if c.From != "" {
+			s.uses = append(s.uses, c.From)
+		}
+	}
+}
+
+func arguments(c *instructions.ArgCommand) []argument {
+	line, _ := lines(c.Location())
+	out := make([]argument, len(c.Args))
+	for i, a := range c.Args {
+		out[i] = argument{name: a.Key, value: a.Value, line: line}
+	}
+	return out
+}
+
+// lines returns the first and the last line of a location.
+func lines(location []parser.Range) (first, last int) {
+	if len(location) == 0 {
+		return 0, 0
+	}
+	return location[0].Start.Line, location[len(location)-1].End.Line
+}
+
+// find returns the index of the stage called name among the stages before limit, case-insensitively as BuildKit
+// does, the last one of that name; -1 if there is none.
+func (f *File) find(name string, limit int) int {
+	for i := limit - 1; i >= 0; i-- {
+		if f.stages[i].name != "" && strings.EqualFold(f.stages[i].name, name) {
+			return i
+		}
+	}
+	return -1
+}
+
+// findSource resolves the value of --from: a stage's name or its index. -1 means an image.
+func (f *File) findSource(from string) int {
+	if i, err := strconv.Atoi(from); err == nil {
+		if i >= 0 && i < len(f.stages) {
+			return i
+		}
+		return -1
+	}
+	return f.find(from, len(f.stages))
+}

@@ -1,0 +1,120 @@
+package dockerfile
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// fromKeyword is the beginning of a FROM line, up to where a flag can be put.
+var fromKeyword = regexp.MustCompile(`(?i)^[ \t]*FROM(?:[ \t]|$)`)
+
+// For returns the text that the target is built from: the file's own, line for line, with --platform=$BUILDPLATFORM
+// in the FROM line of each stage that the plan moves and the target's values behind the predefined arguments that
+// are declared without a default. A target that is not in the plan is an error.
+func (f *File) For(target platforms.Platform, plan Plan) ([]byte, error) {
+	t, ok := plan.targets[target]
+	if !ok {
+		return nil, fmt.Errorf("%s: %s is not a target of the plan", f.name, target)
+	}
+	ast, err := parser.Parse(bytes.NewReader(f.src))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.name, err)
+	}
+	text := bytes.SplitAfter(f.src, []byte("\n"))
+	predefined := Predefined(t.build, target)
+	at, told := -1, false
+	for _, n := range ast.AST.Children {
+		switch strings.ToLower(n.Value) {
+		case "from":
+			at++
+			told = false
+			if t.moved[at] && f.find(f.stages[at].base, at) < 0 {
+				moveFrom(text, n)
+			}
+		case "arg":
+			var more []string
+			if at >= 0 && t.moved[at] && !told && declaresGo(n) {
+				more, told = f.goKin(at, t), true
+			}
+			f.fillArg(text, n, at < 0, t.target, predefined, more)
+		}
+	}
+	return bytes.Join(text, nil), nil
+}
+
+// moveFrom puts the build platform into a FROM line.
+func moveFrom(text [][]byte, n *parser.Node) {
+	line := text[n.StartLine-1]
+	if loc := fromKeyword.FindIndex(line); loc != nil {
+		end := len(bytes.TrimRight(line[:loc[1]], " \t\r\n"))
+		text[n.StartLine-1] = []byte(string(line[:end]) + " --platform=$BUILDPLATFORM" + string(line[end:]))
+	}
+}
+
+// fillArg gives the arguments of one ARG instruction that are predefined and have no default the target's values,
+// and adds the words more to it. The instruction is then written on its first line; the lines it was continued on
+// become blank.
+func (f *File) fillArg(text [][]byte, n *parser.Node, global bool, t Target, predefined map[string]string, more []string) {
+	words, changed := []string{}, len(more) > 0
+	for w := n.Next; w != nil; w = w.Next {
+		value, known := predefined[w.Value]
+		_, passed := t.BuildArgs[w.Value]
+		if !known || passed || !global && f.globalDefault(w.Value) {
+			words = append(words, w.Value)
+			continue
+		}
+		words, changed = append(words, w.Value+"="+value), true
+	}
+	if !changed {
+		return
+	}
+	first := n.StartLine - 1
+	keyword := text[first][:len(text[first])-len(bytes.TrimLeft(text[first], " \t"))+len("ARG")]
+	text[first] = []byte(string(keyword) + " " + strings.Join(append(words, more...), " ") + lineEnd(text[first]))
+	for i := n.StartLine; i < n.EndLine && i < len(text); i++ {
+		text[i] = []byte(lineEnd(text[i]))
+	}
+}
+
+// lineEnd returns the line's own line ending: LF, CRLF, or nothing at the end of the file.
+func lineEnd(line []byte) string { return string(line[len(bytes.TrimRight(line, "\r\n")):]) }
+
+// goKin lists Go's variables that a moved stage needs besides those it declares, with the target's values: a stage
+// that says only ARG GOARCH means GOOS and GOARM too. What the stage or one of its ancestors sets stays theirs.
+func (f *File) goKin(at int, t targetPlan) []string {
+	set := map[string]bool{}
+	for i := at; i >= 0; i = f.find(f.stages[i].base, i) {
+		for _, a := range f.stages[i].args {
+			set[a.name] = true
+		}
+		for k := range f.stages[i].env {
+			set[k] = true
+		}
+	}
+	var out []string
+	for _, v := range t.target.Platform.Names().Go.Env() {
+		if _, passed := t.target.BuildArgs[v.Name]; passed {
+			return nil // the user speaks for the whole family
+		}
+		if v.Value != "" && !set[v.Name] && !f.globalDefault(v.Name) {
+			out = append(out, v.Name+"="+v.Value)
+		}
+	}
+	return out
+}
+
+func declaresGo(n *parser.Node) bool {
+	for w := n.Next; w != nil; w = w.Next {
+		name, _, _ := strings.Cut(w.Value, "=")
+		if goArgument(name) {
+			return true
+		}
+	}
+	return false
+}

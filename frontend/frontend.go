@@ -1,0 +1,173 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/frontend/subrequests/convertllb"
+	"github.com/moby/buildkit/frontend/subrequests/lint"
+	"github.com/moby/buildkit/frontend/subrequests/outline"
+	"github.com/moby/buildkit/frontend/subrequests/targets"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Config is a frontend. The zero value behaves as the published image.
+type Config struct {
+	// Planned is called once, before anything is run, with how each stage is going to be run for each target. Nil
+	// means nobody asks. It is not called for a subrequest or where another frontend is asked.
+	Planned func(steps []dockerfile.Step)
+}
+
+// Build answers one gateway request: it builds every target and returns one result for all of them, or answers a
+// subrequest (describe, outline, targets, lint, convertllb). It has the type of a gateway BuildFunc.
+//
+// Where targets fail, all the others are still built to their end, so that one run reports everything; the error is
+// then of type [TargetErrors]. A Dockerfile whose syntax line names a frontend other than this one or the reference
+// is passed on to that frontend whole.
+func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, error) {
+	b, err := newBuild(newResolveCache(c))
+	if err != nil {
+		return nil, err
+	}
+	forwardable, capsErr := checkCaps(b.rest["frontend.caps"])
+	if capsErr != nil && !forwardable {
+		return nil, capsErr
+	}
+	first, err := b.openFirst(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s, ok := foreignSyntax(b.rest, first.src.Data); ok {
+		if err := b.refuseOwnOptions(s, first); err != nil {
+			return nil, err
+		}
+		return forward(ctx, withOpts{b.client, b.rest}, s, first.src)
+	}
+	if capsErr != nil {
+		return nil, capsErr
+	}
+	if err := b.resolve(ctx, first); err != nil {
+		return nil, err
+	}
+	if res, ok, err := b.subrequest(ctx); ok || err != nil {
+		return res, err
+	}
+	steps, err := b.plan(ctx)
+	if cfg.Planned != nil {
+		cfg.Planned(steps)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.run(ctx)
+}
+
+// subrequest answers a question about the Dockerfile instead of building it. Lint and convertllb see the text that the
+// build platform is built from; outline and targets see the file.
+func (b *build) subrequest(ctx context.Context) (*client.Result, bool, error) {
+	if _, ok := b.rest["requestid"]; !ok {
+		return nil, false, nil
+	}
+	g := b.targets[0].group
+	text := g.src.Data
+	if g.file != nil {
+		t := b.planTarget(&target{platform: b.host.Native, group: g, strategy: b.targets[0].strategy})
+		// A plan that cannot be carried out is no obstacle to asking questions.
+		plan, _ := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{t}, Contexts: g.contexts()}) //nolint:errcheck // see above
+		planned, err := g.file.For(t.Platform, plan)
+		if err != nil {
+			return nil, false, err
+		}
+		text = planned
+	}
+	opt := g.convertOpt(ctx, b.client, true)
+	return g.ui.HandleSubrequest(ctx, dockerui.RequestHandler{
+		Outline: func(ctx context.Context) (*outline.Outline, error) {
+			return dockerfile2llb.Dockerfile2Outline(ctx, g.src.Data, opt)
+		},
+		ListTargets: func(ctx context.Context) (*targets.List, error) {
+			return dockerfile2llb.ListTargets(ctx, g.src.Data)
+		},
+		Lint: func(ctx context.Context) (*lint.LintResults, error) {
+			return dockerfile2llb.DockerfileLint(ctx, text, opt)
+		},
+		ConvertLLB: func(ctx context.Context) (*convertllb.Result, error) {
+			return dockerfile2llb.DockerfileConvertLLB(ctx, text, opt)
+		},
+	})
+}
+
+// plan decides how every stage is run and writes each target's text. Its steps are valid even if the error is not nil.
+func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
+	byGroup := map[*group][]dockerfile.Target{}
+	for _, t := range b.targets {
+		byGroup[t.group] = append(byGroup[t.group], b.planTarget(t))
+	}
+	plans := map[*group]dockerfile.Plan{}
+	refused := map[platforms.Platform][]error{}
+	for g, targets := range byGroup {
+		if g.file == nil {
+			continue // the converter says what is wrong with it
+		}
+		plan, err := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: targets, Contexts: g.contexts()})
+		if b.hostKnown {
+			collectRefusals(err, g, refused)
+		}
+		plans[g] = plan
+		g.warn(ctx, plan.Findings)
+	}
+	var steps []dockerfile.Step
+	var errs TargetErrors
+	for _, t := range b.targets {
+		plan, ok := plans[t.group]
+		t.text = t.group.src.Data
+		if !ok {
+			continue
+		}
+		text, err := t.group.file.For(t.platform, plan)
+		if err != nil {
+			return nil, err
+		}
+		t.text = text
+		for _, s := range plan.Steps {
+			if s.Target == t.platform {
+				steps = append(steps, s)
+			}
+		}
+		for _, err := range refused[t.platform] {
+			var te *TargetError
+			if errors.As(err, &te) {
+				errs = append(errs, te)
+			}
+		}
+	}
+	return steps, errs.asError()
+}
+
+// collectRefusals turns the stage errors of a plan into target errors with their source lines.
+func collectRefusals(err error, g *group, into map[platforms.Platform][]error) {
+	for _, err := range unjoin(err) {
+		var se *dockerfile.StageError
+		if errors.As(err, &se) {
+			problem := withSource(errors.New(se.Problem), g.src.SourceMap, lineRange(se.Line))
+			into[se.Target] = append(into[se.Target], &TargetError{
+				Target: se.Target, Stage: se.Stage, File: se.File, Line: se.Line, Err: problem,
+			})
+		}
+	}
+}
+
+func unjoin(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the parts themselves are wanted
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}

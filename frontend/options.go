@@ -1,0 +1,240 @@
+package frontend
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/agext/levenshtein"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// The options' names, and how they are spelt in the gateway's option map.
+const (
+	optionStrategy  = "strategy"
+	optionPlatforms = "platforms"
+	optionFilename  = "filename"
+	optionTarget    = "target"
+	optionBuildArg  = "build-arg:" // a prefix
+
+	gatewayPrefix  = "manifold:"
+	buildArgPrefix = "MANIFOLD_"
+)
+
+// optionNames are the options that have a name of their own.
+var optionNames = []string{optionStrategy, optionPlatforms, optionFilename, optionTarget}
+
+// source ranks where a setting came from: what the request says beats the Dockerfile's header.
+type source uint8
+
+const (
+	fromHeader source = iota + 1
+	fromRequest
+)
+
+// setting is one option with a value.
+type setting struct {
+	name   string // as in the table, "build-arg:X" included
+	scope  platforms.Pattern
+	value  string
+	source source
+	origin string // how and where it was written, for errors
+}
+
+// settings are all options of one build.
+type settings []setting
+
+// readRequest takes Manifold's options out of the gateway's option map and returns the rest, in which filename,
+// target and the build arguments that hold for every target stay what they are.
+func readRequest(opts map[string]string) (settings, map[string]string, error) {
+	var own settings
+	var errs []error
+	rest := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(opts)) {
+		s, ours, err := readKey(key, opts[key])
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case ours:
+			own = append(own, s)
+		default:
+			rest[key] = opts[key]
+		}
+	}
+	return own, rest, errors.Join(errs...)
+}
+
+// readKey reads one key of the gateway's option map. It is not ours if the reference frontend knows it.
+func readKey(key, value string) (setting, bool, error) {
+	s := setting{value: value, source: fromRequest, origin: key}
+	name, isArg := strings.CutPrefix(key, optionBuildArg)
+	scope, name, err := cutScope(name)
+	if err != nil {
+		return s, true, fmt.Errorf("option %s: %w", key, err)
+	}
+	s.scope = scope
+	switch {
+	case isArg && strings.HasPrefix(name, buildArgPrefix):
+		s.origin = "build argument " + strings.TrimPrefix(key, optionBuildArg)
+		name = strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, buildArgPrefix)), "_", "-")
+		return s.named(name)
+	case isArg:
+		s.name = optionBuildArg + name
+		return s, !scope.IsZero(), nil
+	case strings.HasPrefix(name, gatewayPrefix):
+		return s.named(strings.TrimPrefix(name, gatewayPrefix))
+	case scope.IsZero():
+		return s, false, nil
+	case strings.HasPrefix(name, optionBuildArg), name == optionFilename, name == optionTarget:
+		return s.named(name)
+	}
+	return s, true, fmt.Errorf("option %s: only filename, target, build-arg:NAME and manifold:NAME can be given per target", key)
+}
+
+// cutScope splits a platform pattern and a colon off the front of a name. What is before the colon is a scope if it
+// holds a slash or a star: no option of BuildKit does before its first colon.
+func cutScope(name string) (platforms.Pattern, string, error) {
+	before, after, ok := strings.Cut(name, ":")
+	if !ok || !strings.ContainsAny(before, "/*") {
+		return platforms.Pattern{}, name, nil
+	}
+	p, err := platforms.ParsePattern(before)
+	return p, after, err
+}
+
+// named checks the option's name and, where it has a closed set of values, the value.
+func (s setting) named(name string) (setting, bool, error) {
+	s.name = name
+	if arg, ok := strings.CutPrefix(name, optionBuildArg); ok && arg != "" {
+		return s, true, nil
+	}
+	if !slices.Contains(optionNames, name) {
+		return s, true, fmt.Errorf("unknown option %q (%s)%s: the options are %s and build-arg:NAME",
+			name, s.origin, suggestOption(name), strings.Join(optionNames, ", "))
+	}
+	switch name {
+	case optionStrategy:
+		if _, err := platforms.ParseStrategy(s.value); err != nil {
+			return s, true, fmt.Errorf("%s: %w", s.origin, err)
+		}
+	case optionPlatforms:
+		if !s.scope.IsZero() {
+			return s, true, fmt.Errorf("%s: platforms cannot be given per target", s.origin)
+		}
+		if _, err := platforms.ParseList(s.value); err != nil {
+			return s, true, fmt.Errorf("%s: %w", s.origin, err)
+		}
+	}
+	return s, true, nil
+}
+
+func suggestOption(name string) string {
+	for _, o := range optionNames {
+		if levenshtein.Distance(name, o, nil) <= 2 {
+			return fmt.Sprintf(", did you mean %q?", o)
+		}
+	}
+	return ""
+}
+
+// readHeader reads the options in a Dockerfile's header.
+func readHeader(f *dockerfile.File) (settings, error) {
+	var out settings
+	var errs []error
+	for _, h := range f.Header() {
+		s := setting{value: h.Value, source: fromHeader, origin: fmt.Sprintf("%s:%d", f.Name(), h.Line)}
+		scope, name, err := cutScope(h.Name)
+		if err == nil {
+			s.scope = scope
+			s, _, err = s.named(name)
+		} else {
+			err = fmt.Errorf("%s: %w", s.origin, err)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out, errors.Join(errs...)
+}
+
+// lookup finds the setting of an option that holds for a target: from the request before the header, then by the
+// more specific pattern. Two different values that are equal by both are an error.
+func (all settings) lookup(name string, target platforms.Platform) (setting, bool, error) {
+	var best setting
+	found := false
+	var tie *setting
+	for _, s := range all {
+		if s.name != name || !s.scope.Match(target) {
+			continue
+		}
+		order := int(s.source) - int(best.source)
+		if found && order == 0 {
+			order = s.scope.Compare(best.scope)
+		}
+		switch {
+		case !found || order > 0:
+			best, found, tie = s, true, nil
+		case order == 0 && s.value != best.value:
+			tie = &s
+		}
+	}
+	if tie != nil {
+		return best, true, fmt.Errorf("%s is given twice for %s, as %q by %s and as %q by %s: write one pattern more specific than the other",
+			name, target, best.value, best.origin, tie.value, tie.origin)
+	}
+	return best, found, nil
+}
+
+// buildArgs lists the names of the build arguments that any setting gives.
+func (all settings) buildArgs() []string {
+	var out []string
+	for _, s := range all {
+		if strings.HasPrefix(s.name, optionBuildArg) && !slices.Contains(out, s.name) {
+			out = append(out, s.name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// apply returns the gateway options that one target is built with: the request's own, with the settings that hold
+// for the target put in. What the request gives for every target beats the header.
+func (all settings) apply(rest map[string]string, target platforms.Platform) (map[string]string, error) {
+	out := maps.Clone(rest)
+	var errs []error
+	for _, name := range append([]string{optionFilename, optionTarget}, all.buildArgs()...) {
+		s, ok, err := all.lookup(name, target)
+		errs = append(errs, err)
+		if _, given := rest[name]; !ok || given && s.source == fromHeader {
+			continue
+		}
+		out[name] = s.value
+	}
+	return out, errors.Join(errs...)
+}
+
+// strategy returns what was asked for a target; auto if nothing was.
+func (all settings) strategy(target platforms.Platform) (platforms.Strategy, error) {
+	s, ok, err := all.lookup(optionStrategy, target)
+	if err != nil || !ok {
+		return platforms.Auto, err
+	}
+	return platforms.ParseStrategy(s.value)
+}
+
+// requested returns the origins of the settings that the request, not the header, holds.
+func (all settings) requested() []string {
+	var out []string
+	for _, s := range all {
+		if s.source == fromRequest {
+			out = append(out, s.origin)
+		}
+	}
+	return out
+}

@@ -1,0 +1,153 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// install makes sure that each program is on PATH, installing the Debian package that holds it where it is not.
+// Keys are programs, values are packages.
+func install(ctx context.Context, programs map[string]string) error {
+	missing := map[string]bool{}
+	for program, pkg := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			missing[pkg] = true
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	args := []string{"apt-get", "install", "-y", "-qq", "--no-install-recommends"}
+	for pkg := range missing {
+		args = append(args, pkg)
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("missing programs: run as root, or first: %s", strings.Join(args, " "))
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(filepath.Join(cache, "apt.lock"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unlock() }()
+	say("installing %s from Debian", strings.Join(args[5:], ", "))
+	env := []string{"DEBIAN_FRONTEND=noninteractive"}
+	if _, err := run(ctx, command{Args: []string{"apt-get", "update", "-qq"}, Env: env}); err != nil {
+		return err
+	}
+	_, err = run(ctx, command{Args: args, Env: env})
+	return err
+}
+
+const binfmt = "/proc/sys/fs/binfmt_misc"
+
+// registerQEMU mounts binfmt_misc and registers the handlers that qemu-user-static brings, as systemd would.
+func registerQEMU(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(binfmt, "register")); errors.Is(err, fs.ErrNotExist) {
+		if _, err := run(ctx, command{Args: []string{"mount", "-t", "binfmt_misc", "binfmt_misc", binfmt}}); err != nil {
+			return err
+		}
+	}
+	confs, err := filepath.Glob("/usr/lib/binfmt.d/qemu-*.conf")
+	if err != nil {
+		return err
+	}
+	if len(confs) == 0 {
+		return errors.New("no QEMU handlers in /usr/lib/binfmt.d: is qemu-user-static installed?")
+	}
+	for _, conf := range confs {
+		text, err := os.ReadFile(conf) //nolint:gosec // a package's own file
+		if err != nil {
+			return err
+		}
+		if err := registerHandlers(text); err != nil {
+			return fmt.Errorf("%s: %w", conf, err)
+		}
+	}
+	return nil
+}
+
+// registerHandlers registers each line of a binfmt.d file, ":name:type:offset:magic:mask:interpreter:flags".
+func registerHandlers(conf []byte) error {
+	for lines := bufio.NewScanner(bytes.NewReader(conf)); lines.Scan(); {
+		line := strings.TrimSpace(lines.Text())
+		name := strings.Split(strings.TrimPrefix(line, ":"), ":")[0]
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(binfmt, name)); err == nil {
+			continue
+		}
+		err := os.WriteFile(filepath.Join(binfmt, "register"), []byte(line), 0o200)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("registering %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// debianArchs are the platforms that Debian's busybox-static comes for, and its names of them.
+var debianArchs = []struct{ Platform, Debian string }{
+	{"linux/amd64", "amd64"},
+	{"linux/arm64", "arm64"},
+	{"linux/arm/v7", "armhf"},
+	{"linux/arm/v6", "armel"},
+	{"linux/ppc64le", "ppc64el"},
+	{"linux/s390x", "s390x"},
+	{"linux/386", "i386"},
+	{"linux/mips64le", "mips64el"},
+}
+
+// fetchBusybox downloads the static busybox of a Debian architecture without touching the machine's own dpkg state,
+// and returns its bytes.
+func fetchBusybox(ctx context.Context, dir, arch string) ([]byte, error) {
+	lists := filepath.Join(dir, arch)
+	if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
+		return nil, err
+	}
+	opts := []string{
+		"-oAPT::Architecture=" + arch, "-oAPT::Architectures=" + arch, "-oDir::State::Lists=" + lists,
+		"-oAPT::Sandbox::User=root", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=", "-oAcquire::Retries=3", "-qq",
+	}
+	apt := func(verb ...string) error {
+		_, err := run(ctx, command{Dir: lists, Args: append(append([]string{"apt-get"}, opts...), verb...)})
+		return err
+	}
+	// A mirror in the middle of a sync fails the update of one suite; the package may come from another, and often
+	// does a moment later.
+	const tries = 4
+	for try := 1; ; try++ {
+		err := apt("update")
+		if e := apt("download", "busybox-static"); e == nil {
+			break
+		} else if err = errors.Join(err, e); try == tries {
+			return nil, err
+		}
+		time.Sleep(time.Duration(try) * 2 * time.Second)
+	}
+	debs, err := filepath.Glob(filepath.Join(lists, "busybox-static_*.deb"))
+	if err != nil || len(debs) != 1 {
+		return nil, fmt.Errorf("expected one busybox-static package for %s, found %v (%w)", arch, debs, err)
+	}
+	if _, err := run(ctx, command{Args: []string{"dpkg-deb", "-x", debs[0], filepath.Join(lists, "x")}}); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"bin/busybox", "usr/bin/busybox"} {
+		if b, err := os.ReadFile(filepath.Join(lists, "x", name)); err == nil { //nolint:gosec // inside our own folder
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("no busybox in the package for %s", arch)
+}

@@ -1,0 +1,238 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+const (
+	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
+	imagesVersion = "3"
+	// goVersion is the Go release in the golang stand-in.
+	goVersion  = "1.26.8"
+	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// caBundle is Debian's certificate bundle, from package ca-certificates.
+	caBundle = "/etc/ssl/certs/ca-certificates.crt"
+)
+
+// golangPlatforms are the platforms of the golang stand-in: about 240 MB each, so only those the stories build on.
+var golangPlatforms = []string{"linux/amd64", "linux/arm64"}
+
+// images returns a registry store that holds the stand-ins: library/busybox:1.35, library/alpine:3.20 and
+// library/golang:1.26, each also tagged latest.
+func images(ctx context.Context, bin string) (string, error) {
+	ca, err := os.ReadFile(caBundle)
+	if err != nil {
+		return "", fmt.Errorf("%w (Debian package ca-certificates)", err)
+	}
+	key, err := keyOf(nil, imagesVersion, goVersion, string(ca))
+	if err != nil {
+		return "", err
+	}
+	return kept("images", key, func(dir string) error {
+		say("making multi-platform golang, busybox and alpine images (about a minute, once)")
+		work, err := os.MkdirTemp("", "manifold-images-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(work) }()
+		boxes, err := busyboxes(ctx, work)
+		if err != nil {
+			return err
+		}
+		if err := makeBusybox(filepath.Join(work, "busybox"), boxes); err != nil {
+			return err
+		}
+		if err := makeAlpine(filepath.Join(work, "alpine"), boxes); err != nil {
+			return err
+		}
+		if err := makeGolang(ctx, filepath.Join(work, "golang"), boxes, ca); err != nil {
+			return err
+		}
+		return seed(ctx, bin, dir, work, map[string][]string{
+			"busybox": {"library/busybox:1.35", "library/busybox:latest"},
+			"alpine":  {"library/alpine:3.20", "library/alpine:latest"},
+			"golang":  {"library/golang:1.26", "library/golang:1.26-alpine", "library/golang:latest"},
+		})
+	})
+}
+
+// seed pushes layouts below work into a registry whose store is dir.
+func seed(ctx context.Context, bin, dir, work string, names map[string][]string) (err error) {
+	reg, err := startRegistry(ctx, bin, dir, work)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reg.stop()) }()
+	for name, refs := range names {
+		for _, ref := range refs {
+			args := []string{filepath.Join(bin, "crane"), "push", "--index", filepath.Join(work, name), reg.Addr + "/" + ref}
+			if _, err := run(ctx, command{Args: args}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// busybox is one platform's static busybox and the names of its applets.
+type busybox struct {
+	Platform platforms.Platform
+	Program  []byte
+	Applets  []string
+}
+
+// busyboxes downloads busybox for all platforms, two at a time.
+func busyboxes(ctx context.Context, work string) ([]busybox, error) {
+	out := make([]busybox, len(debianArchs))
+	eg, egCtx := errgroup.WithContext(ctx)
+	eg.SetLimit(2)
+	for i, arch := range debianArchs {
+		eg.Go(func() error {
+			p, err := platforms.Parse(arch.Platform)
+			if err != nil {
+				return err
+			}
+			b, err := fetchBusybox(egCtx, work, arch.Debian)
+			out[i] = busybox{Platform: p, Program: b}
+			return err
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	// All come from one Debian version, so the build machine's applets are everyone's.
+	path := filepath.Join(work, "busybox-applets")
+	if err := os.WriteFile(path, out[0].Program, 0o700); err != nil { //nolint:gosec // it is run next
+		return nil, err
+	}
+	list, err := run(ctx, command{Args: []string{path, "--list"}})
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		out[i].Applets = strings.Fields(string(list))
+	}
+	return out, nil
+}
+
+// base lists the files of a small Linux system around one busybox.
+func base(b busybox) []entry {
+	var out []entry
+	for _, dir := range []string{"bin", "dev", "etc", "home", "lib", "mnt", "proc", "root", "run", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "usr/local", "usr/local/bin", "var", "var/www"} {
+		out = append(out, folder(dir))
+	}
+	out = append(out,
+		entry{Name: "tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+		file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n"),
+		file("etc/group", "root:x:0:\nwww-data:x:33:\nusers:x:100:\nnobody:x:65534:\n"),
+		file("etc/nsswitch.conf", "hosts: files dns\n"),
+		program("bin/busybox", b.Program))
+	for _, applet := range b.Applets {
+		if applet != "busybox" {
+			out = append(out, entry{Name: "bin/" + applet, Link: "busybox"})
+		}
+	}
+	return out
+}
+
+func makeBusybox(dir string, boxes []busybox) error {
+	return makeIndex(dir, boxes, ocispec.ImageConfig{Env: []string{"PATH=" + searchPath}, Cmd: []string{"sh"}}, base)
+}
+
+func makeAlpine(dir string, boxes []busybox) error {
+	return makeIndex(dir, boxes, ocispec.ImageConfig{Env: []string{"PATH=" + searchPath}, Cmd: []string{"/bin/sh"}}, func(b busybox) []entry {
+		return append(base(b), folder("etc/apk"), file("etc/alpine-release", "3.20.0\n"),
+			file("etc/os-release", "NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.20.0\n"))
+	})
+}
+
+func makeIndex(dir string, boxes []busybox, config ocispec.ImageConfig, files func(busybox) []entry) error {
+	l, err := newLayout(dir)
+	if err != nil {
+		return err
+	}
+	var images []ocispec.Descriptor
+	for _, b := range boxes {
+		layer, err := l.addFiles(files(b))
+		if err != nil {
+			return err
+		}
+		image, err := l.addImage(b.Platform, config, layer)
+		if err != nil {
+			return err
+		}
+		images = append(images, image)
+	}
+	return l.finish(images)
+}
+
+// makeGolang puts the Go toolchain, which the module proxy serves as a module, on busybox.
+func makeGolang(ctx context.Context, dir string, boxes []busybox, ca []byte) error {
+	l, err := newLayout(dir)
+	if err != nil {
+		return err
+	}
+	config := ocispec.ImageConfig{
+		Env: []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"},
+		Cmd: []string{"sh"}, WorkingDir: "/go",
+	}
+	var images []ocispec.Descriptor
+	for _, b := range boxes {
+		if !slices.Contains(golangPlatforms, b.Platform.String()) {
+			continue
+		}
+		goroot, err := toolchain(ctx, b.Platform)
+		if err != nil {
+			return err
+		}
+		system, err := l.addFiles(append(base(b), folder("etc/ssl"), folder("etc/ssl/certs"),
+			entry{Name: "etc/ssl/certs/ca-certificates.crt", Mode: 0o644, Data: ca},
+			folder("go"), entry{Name: "go/src", Mode: fs.ModeDir | 0o777}, entry{Name: "go/bin", Mode: fs.ModeDir | 0o777}))
+		if err != nil {
+			return err
+		}
+		golang, err := l.addTree(goroot, "usr/local/go", func(path string) bool {
+			return strings.HasPrefix(path, "bin/") || strings.HasPrefix(path, "pkg/tool/")
+		})
+		if err != nil {
+			return err
+		}
+		image, err := l.addImage(b.Platform, config, system, golang)
+		if err != nil {
+			return err
+		}
+		images = append(images, image)
+	}
+	return l.finish(images)
+}
+
+// toolchain returns the GOROOT of a platform's Go release in the module cache.
+func toolchain(ctx context.Context, p platforms.Platform) (string, error) {
+	mod := fmt.Sprintf("golang.org/toolchain@v0.0.1-go%s.%s-%s", goVersion, p.OS, p.Architecture)
+	out, err := run(ctx, command{Dir: os.TempDir(), Args: []string{"go", "mod", "download", "-json", mod}, Env: []string{"GOFLAGS=-mod=mod"}})
+	if err != nil {
+		return "", err
+	}
+	var got struct{ Dir string }
+	return got.Dir, errors.Join(json.Unmarshal(out, &got), nonEmpty(got.Dir, mod))
+}
+
+func nonEmpty(dir, mod string) error {
+	if dir == "" {
+		return fmt.Errorf("go mod download %s names no folder", mod)
+	}
+	return nil
+}
