@@ -3,6 +3,8 @@ package frontend
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -28,15 +30,18 @@ type TargetError struct {
 }
 
 // Error names the target and, where they are known, stage, file and line before what happened.
-func (e *TargetError) Error() string {
-	where := e.Target.String()
+func (e *TargetError) Error() string { return e.Target.String() + e.place() + ": " + e.Err.Error() }
+
+// place is ": stage NAME (FILE:LINE)", as far as it is known.
+func (e *TargetError) place() string {
+	where := ""
 	if e.Stage != "" {
-		where += fmt.Sprintf(": stage %s", e.Stage)
+		where = ": stage " + e.Stage
 	}
 	if e.Line > 0 {
 		where += fmt.Sprintf(" (%s:%d)", e.File, e.Line)
 	}
-	return where + ": " + e.Err.Error()
+	return where
 }
 
 // Unwrap returns what happened.
@@ -110,4 +115,59 @@ func warnOpts(ranges []parser.Range, detail [][]byte, url string) client.WarnOpt
 		opts.Range = pbRanges(ranges)
 	}
 	return opts
+}
+
+// TargetErrors are the failures of a build, in target order.
+type TargetErrors struct {
+	// Errs has one element for each target that failed.
+	Errs []*TargetError
+	// Targets is how many targets the build has.
+	Targets int
+}
+
+// Error lists the failures, one a line. Targets that failed alike, in one place with one message, share a line. Where
+// every target failed alike, the failure is the Dockerfile's and not a target's, and the message begins as the
+// reference frontend's does.
+func (errs TargetErrors) Error() string {
+	var out []string
+	for i, e := range errs.Errs {
+		if slices.ContainsFunc(errs.Errs[:i], e.alike) {
+			continue
+		}
+		var names []string
+		for _, o := range errs.Errs[i:] {
+			if o.alike(e) {
+				names = append(names, o.Target.String())
+			}
+		}
+		if len(names) > 1 && len(names) == errs.Targets {
+			return fmt.Sprintf("%v (every target%s)", e.Err, e.place())
+		}
+		out = append(out, strings.Join(names, ", ")+e.place()+": "+e.Err.Error())
+	}
+	return strings.Join(out, "\n")
+}
+
+// Unwrap returns each failure.
+func (errs TargetErrors) Unwrap() []error {
+	out := make([]error, len(errs.Errs))
+	for i, e := range errs.Errs {
+		out[i] = e
+	}
+	return out
+}
+
+func (e *TargetError) alike(o *TargetError) bool {
+	return e.place() == o.place() && e.Err.Error() == o.Err.Error()
+}
+
+// asError returns nil for no failure and the failure itself for the only one.
+func (errs TargetErrors) asError() error {
+	switch len(errs.Errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs.Errs[0]
+	}
+	return errs
 }

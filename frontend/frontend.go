@@ -122,7 +122,7 @@ func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
 		g.warn(ctx, plan.Findings)
 	}
 	var steps []dockerfile.Step
-	var errs TargetErrors
+	errs := TargetErrors{Targets: len(b.targets)}
 	for _, t := range b.targets {
 		plan, ok := plans[t.group]
 		t.text = t.group.src.Data
@@ -142,7 +142,7 @@ func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
 		for _, err := range refused[t.platform] {
 			var te *TargetError
 			if errors.As(err, &te) {
-				errs = append(errs, te)
+				errs.Errs = append(errs.Errs, te)
 			}
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 
 	ctdplatforms "github.com/containerd/platforms"
@@ -94,7 +92,7 @@ func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
 // failures returns the errors of all targets that failed, in target order. The only target of a build that named no
 // platform fails with the error alone, as with the reference frontend.
 func (b *build) failures(done []built) error {
-	var errs TargetErrors
+	errs := TargetErrors{Targets: len(b.targets)}
 	for i, t := range b.targets {
 		err := targetError(t.platform, t.group.file, done[i].err)
 		if t.implicit {
@@ -102,7 +100,7 @@ func (b *build) failures(done []built) error {
 		}
 		var te *TargetError
 		if errors.As(err, &te) {
-			errs = append(errs, te)
+			errs.Errs = append(errs.Errs, te)
 		}
 	}
 	return errs.asError()
@@ -158,50 +156,4 @@ func (b *build) scan(ctx context.Context, rb *dockerui.ResultBuilder, scanner sb
 		rb.AddAttestation(id, *solved)
 		return nil
 	})
-}
-
-// TargetErrors are the failures of a build, in target order.
-type TargetErrors []*TargetError
-
-// Error lists the failures, one a line. Targets that failed alike, in one place with one message, share a line.
-func (errs TargetErrors) Error() string {
-	var out []string
-	for i, e := range errs {
-		same := func(o *TargetError) bool { return o.alike(e) }
-		if slices.ContainsFunc(errs[:i], same) {
-			continue
-		}
-		var names []string
-		for _, o := range errs[i:] {
-			if o.alike(e) {
-				names = append(names, o.Target.String())
-			}
-		}
-		out = append(out, strings.Replace(e.Error(), e.Target.String(), strings.Join(names, ", "), 1))
-	}
-	return strings.Join(out, "\n")
-}
-
-// Unwrap returns each failure.
-func (errs TargetErrors) Unwrap() []error {
-	out := make([]error, len(errs))
-	for i, e := range errs {
-		out[i] = e
-	}
-	return out
-}
-
-func (e *TargetError) alike(o *TargetError) bool {
-	return e.Stage == o.Stage && e.File == o.File && e.Line == o.Line && e.Err.Error() == o.Err.Error()
-}
-
-// asError returns nil for no failure and the failure itself for one.
-func (errs TargetErrors) asError() error {
-	switch len(errs) {
-	case 0:
-		return nil
-	case 1:
-		return errs[0]
-	}
-	return errs
 }

@@ -42,7 +42,8 @@ var component = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 // Parse reads one platform: "linux/arm64", "linux/arm/v7", "arm64", "x86_64", "windows(10.0.20348.0)/amd64".
 //
 // An architecture alone is a Linux platform. An operating system alone is an error, because its architecture would
-// have to be guessed. Errors are of type [*ParseError].
+// have to be guessed. An operating system or an architecture that Go and containerd do not know is an error, unless an
+// OS version is given. Errors are of type [*ParseError].
 func Parse(s string) (Platform, error) {
 	in := strings.TrimSpace(s)
 	fail := func(problem, suggestion string) (Platform, error) {
@@ -88,7 +89,8 @@ func Parse(s string) (Platform, error) {
 	if !isOS(p.OS) {
 		return fail(fmt.Sprintf("unknown operating system %q", p.OS), suggestPlatform(p, nearest(p.OS, knownOS), p.Architecture))
 	}
-	if !slices.Contains(knownArch, p.Architecture) {
+	// Whoever spells out an OS version names a platform of their own registry; BuildKit takes it as it is, and so do we.
+	if p.OSVersion == "" && !slices.Contains(knownArch, p.Architecture) {
 		return fail(fmt.Sprintf("unknown architecture %q", parts[1]), suggestPlatform(p, p.OS, nearest(p.Architecture, knownArch)))
 	}
 	if known := knownVariants[p.Architecture]; p.Variant != "" && known != nil && !known.MatchString(p.Variant) {

@@ -40,6 +40,7 @@ func TestParse(t *testing.T) {
 		{in: "wasi/wasm", want: "wasi/wasm"},
 		{in: "windows(10.0.20348.0)/amd64", want: "windows(10.0.20348.0)/amd64"},
 		{in: "windows(10.0.20348.0+win32k)/amd64", want: "windows(10.0.20348.0+win32k)/amd64"},
+		{in: "windows(1.2.3)/own", want: "windows(1.2.3)/own"},
 		{in: " linux/amd64 ", want: "linux/amd64"},
 
 		{in: "", err: `invalid platform "": it is empty`},

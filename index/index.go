@@ -1,0 +1,133 @@
+package index
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+const (
+	// maxManifest bounds a manifest, an index and a config, in bytes, as registries do.
+	maxManifest = 4 << 20
+	// maxImages bounds the entries of one index.
+	maxImages = 256
+
+	// BuildKit marks an attestation's entry, whose platform is unknown/unknown, by these annotations.
+	annotationReferenceType   = "vnd.docker.reference.type"
+	annotationReferenceDigest = "vnd.docker.reference.digest"
+	attestationManifest       = "attestation-manifest"
+)
+
+// Index is a multi-platform image as it stands in a registry. What a reference names may also be a single image; then
+// Descriptor is that image's and Images holds it alone.
+type Index struct {
+	// Descriptor is what the reference resolves to.
+	Descriptor ocispec.Descriptor
+	// Raw is the manifest itself, byte for byte.
+	Raw []byte
+	// Images are its images in the index's own order, attestations not among them.
+	Images []Image
+	// Annotations are the index's, nil if there are none.
+	Annotations map[string]string
+}
+
+// IsIndex reports whether the reference names an index rather than a single image.
+func (x Index) IsIndex() bool { return images.IsIndexType(x.Descriptor.MediaType) }
+
+// Find returns the image for a platform.
+func (x Index) Find(p platforms.Platform) (Image, bool) {
+	for _, image := range x.Images {
+		if image.Platform == p {
+			return image, true
+		}
+	}
+	return Image{}, false
+}
+
+// Image is one image of an index.
+type Image struct {
+	// Platform is what the index says the image is for; in a single image, what its config says.
+	Platform platforms.Platform `json:"platform"`
+	// Descriptor is the image's entry in the index.
+	Descriptor ocispec.Descriptor `json:"descriptor"`
+	// Config is the descriptor of the image's config, ConfigPlatform the platform the config names.
+	Config         ocispec.Descriptor `json:"config"`
+	ConfigPlatform platforms.Platform `json:"configPlatform"`
+	// Layers are the descriptors of its layers.
+	Layers []ocispec.Descriptor `json:"layers"`
+	// Size is the sum of the config's and the layers' sizes as stored, in bytes.
+	Size int64 `json:"size"`
+	// Created is when the config says it was made; nil if it does not say.
+	Created *time.Time `json:"created,omitempty"`
+	// Attestations are the entries of the index that attest this image.
+	Attestations []ocispec.Descriptor `json:"attestations,omitempty"`
+}
+
+// parseIndex reads an index, checking what would make it mean two things.
+func parseIndex(raw []byte) (ocispec.Index, error) {
+	var x ocispec.Index
+	if err := decode(raw, &x); err != nil {
+		return x, fmt.Errorf("index: %w", err)
+	}
+	if len(x.Manifests) > maxImages {
+		return x, fmt.Errorf("index: %d entries, at most %d are accepted", len(x.Manifests), maxImages)
+	}
+	for i, d := range x.Manifests {
+		if err := d.Digest.Validate(); err != nil {
+			return x, fmt.Errorf("index: entry %d: %w", i, err)
+		}
+	}
+	return x, nil
+}
+
+// decode reads a manifest that is either an index or an image, never both.
+func decode(raw []byte, into any) error {
+	var both struct {
+		Manifests json.RawMessage `json:"manifests"`
+		Config    json.RawMessage `json:"config"`
+	}
+	if err := json.Unmarshal(raw, &both); err != nil {
+		return err
+	}
+	if both.Manifests != nil && both.Config != nil {
+		return errors.New("it is an index and an image at once")
+	}
+	return json.Unmarshal(raw, into)
+}
+
+// fill completes an image from its manifest and its config.
+func (image *Image) fill(rawManifest, rawConfig []byte) error {
+	var m ocispec.Manifest
+	if err := decode(rawManifest, &m); err != nil {
+		return fmt.Errorf("manifest %s: %w", image.Descriptor.Digest, err)
+	}
+	var config ocispec.Image
+	if err := json.Unmarshal(rawConfig, &config); err != nil {
+		return fmt.Errorf("config %s: %w", m.Config.Digest, err)
+	}
+	image.Config, image.Layers, image.Created = m.Config, m.Layers, config.Created
+	image.ConfigPlatform = platforms.FromOCI(config.Platform)
+	image.Size = m.Config.Size
+	for _, l := range m.Layers {
+		image.Size += l.Size
+	}
+	if image.Platform.IsZero() {
+		image.Platform = image.ConfigPlatform
+	}
+	return nil
+}
+
+// attested returns the digest of the image that an entry attests, or "" if the entry is an image.
+func attested(d ocispec.Descriptor) digest.Digest {
+	if d.Annotations[annotationReferenceType] != attestationManifest {
+		return ""
+	}
+	return digest.Digest(d.Annotations[annotationReferenceDigest])
+}

@@ -1,0 +1,138 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// parallelFetches bounds the requests that one Pull has under way.
+const parallelFetches = 8
+
+// ErrNotFound is wrapped by the error of a reference that the registry does not know.
+var ErrNotFound = errors.New("not found")
+
+// Pull reads what a reference names: the index, and every image's manifest and config. Layers are not read. Every byte
+// is checked against its digest.
+func Pull(ctx context.Context, r Registry, ref string) (Index, error) {
+	named, err := ParseReference(ref)
+	if err != nil {
+		return Index{}, err
+	}
+	resolver := r.resolver()
+	name, desc, err := resolver.Resolve(ctx, named.String())
+	if err != nil {
+		return Index{}, readError(ref, err)
+	}
+	fetcher, err := resolver.Fetcher(ctx, name)
+	if err != nil {
+		return Index{}, readError(ref, err)
+	}
+	raw, err := fetch(ctx, fetcher, desc)
+	if err != nil {
+		return Index{}, readError(ref, err)
+	}
+	x := Index{Descriptor: desc, Raw: raw}
+	switch {
+	case images.IsIndexType(desc.MediaType):
+		parsed, err := parseIndex(raw)
+		if err != nil {
+			return Index{}, readError(ref, err)
+		}
+		x.Annotations = parsed.Annotations
+		x.Images = imagesOf(parsed)
+	case images.IsManifestType(desc.MediaType):
+		x.Images = []Image{{Descriptor: desc}}
+	default:
+		return Index{}, fmt.Errorf("%s: a %s is neither an index nor an image", ref, desc.MediaType)
+	}
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(parallelFetches)
+	for i := range x.Images {
+		eg.Go(func() error { return readImage(ctx, fetcher, &x.Images[i]) })
+	}
+	if err := eg.Wait(); err != nil {
+		return Index{}, readError(ref, err)
+	}
+	return x, nil
+}
+
+// imagesOf lists an index's images, each with the entries that attest it.
+func imagesOf(x ocispec.Index) []Image {
+	var out []Image
+	for _, d := range x.Manifests {
+		if attested(d) != "" {
+			continue
+		}
+		image := Image{Descriptor: d}
+		if d.Platform != nil {
+			image.Platform = platforms.FromOCI(*d.Platform)
+		}
+		for _, a := range x.Manifests {
+			if attested(a) == d.Digest {
+				image.Attestations = append(image.Attestations, a)
+			}
+		}
+		out = append(out, image)
+	}
+	return out
+}
+
+// readImage reads manifest and config of an image. An entry of another kind, an artifact, keeps only its descriptor.
+func readImage(ctx context.Context, f remotes.Fetcher, image *Image) error {
+	if !images.IsManifestType(image.Descriptor.MediaType) {
+		return nil
+	}
+	raw, err := fetch(ctx, f, image.Descriptor)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("manifest %s: %w", image.Descriptor.Digest, err)
+	}
+	config, err := fetch(ctx, f, m.Config)
+	if err != nil {
+		return err
+	}
+	return image.fill(raw, config)
+}
+
+// fetch reads a blob or manifest whole, within maxManifest, and checks size and digest.
+func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ []byte, err error) {
+	if desc.Size > maxManifest {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d are accepted for a %s", desc.Digest, desc.Size, int64(maxManifest), desc.MediaType)
+	}
+	rc, err := f.Fetch(ctx, desc)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	var b bytes.Buffer
+	if _, err := io.Copy(&b, io.LimitReader(rc, desc.Size+1)); err != nil {
+		return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+	if int64(b.Len()) != desc.Size || desc.Digest.Algorithm().FromBytes(b.Bytes()) != desc.Digest {
+		return nil, fmt.Errorf("%s: the bytes the registry sent are not those of the digest", desc.Digest)
+	}
+	return b.Bytes(), nil
+}
+
+// readError names the reference in an error.
+func readError(ref string, err error) error {
+	if errdefs.IsNotFound(err) {
+		return fmt.Errorf("%s: %w in its registry", ref, ErrNotFound)
+	}
+	return fmt.Errorf("%s: %w", ref, err)
+}
