@@ -75,7 +75,7 @@ func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
 	}
 	// Without Evaluate the target would only be run by the exporter, whose first failure hides all others.
 	res, err := b.client.Solve(ctx, client.SolveRequest{
-		Definition: def.ToPB(), CacheImports: t.group.ui.CacheImports, Evaluate: len(b.targets) > 1,
+		Definition: def.ToPB(), CacheImports: t.group.ui.CacheImports, Evaluate: !t.implicit,
 	})
 	if err != nil {
 		return built{err: err}

@@ -1,0 +1,188 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/docker/cli/cli/config"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/session/auth/authprovider"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/frontend"
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/index"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Builder builds on a node.
+type Builder struct {
+	// Node runs the build.
+	Node *Node
+	// Registry is how this process reaches registries; the zero value is Docker's way. BuildKit reaches them by its
+	// own configuration.
+	Registry index.Registry
+}
+
+// Result is what a build made.
+type Result struct {
+	// Descriptor is that of the index or, where one target was built without attestations, of the image. It is zero if
+	// no output makes an image.
+	Descriptor ocispec.Descriptor `json:"descriptor,omitzero"`
+	// Images are the targets' images, in the targets' order. They are known if the result was pushed or written to an
+	// archive of type oci; otherwise the slice is nil.
+	Images []index.Image `json:"images,omitempty"`
+	// Tags are the tags that were moved and read back.
+	Tags []index.Receipt `json:"tags,omitempty"`
+	// Steps say how every stage was run for every target.
+	Steps []dockerfile.Step `json:"steps,omitempty"`
+	// Exporter is what BuildKit's exporters answered.
+	Exporter map[string]string `json:"exporter,omitempty"`
+}
+
+// TargetError is the failure of one target on a node.
+type TargetError struct {
+	// Target is the platform that was built for, Node the address of the node.
+	Target platforms.Platform
+	Node   string
+	// Stage, File and Line say where, as far as it is known: see [frontend.TargetError].
+	Stage, File string
+	Line        int
+	// Err is what happened.
+	Err error
+}
+
+// Error is that of the failure itself: it names target, stage, file and line.
+func (e *TargetError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what happened.
+func (e *TargetError) Unwrap() error { return e.Err }
+
+// Build builds a request and, if it says so, publishes the result. If targets fail, the error is the join of a
+// [*TargetError] for each of them, in their order, and no tag has moved.
+func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
+	exports, err := r.planExports()
+	if err != nil {
+		return Result{}, err
+	}
+	own, err := targetTags(r.TargetTag, exports.tags, r.Targets)
+	if err != nil {
+		return Result{}, err
+	}
+	if r.TargetTag != "" && len(r.Targets) == 0 {
+		return Result{}, errors.New("per-target tags need the targets: name them with --platform")
+	}
+	watch := &watcher{call: r.Progress}
+	if err := b.checkRepositories(ctx, exports.repos); err != nil {
+		return Result{}, err
+	}
+	result, err := b.solve(ctx, r, exports, watch)
+	if err := errors.Join(err, exports.finish(err != nil)); err != nil {
+		return result, err
+	}
+	if len(exports.tags) > 0 {
+		return result, b.publish(ctx, &result, r, exports, own, watch)
+	}
+	return result, result.readArchives(exports, r.Targets)
+}
+
+// checkRepositories asks every repository whether it takes a push, before anything is built.
+func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
+	errs := make([]error, len(repos))
+	var eg errgroup.Group
+	for i, repo := range repos {
+		eg.Go(func() error {
+			errs[i] = index.CheckPush(ctx, b.Registry, repo)
+			return nil
+		})
+	}
+	_ = eg.Wait() //nolint:errcheck // every error is in errs
+	return errors.Join(errs...)
+}
+
+// solve runs the frontend in this process against the node.
+func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher) (Result, error) {
+	opt := client.SolveOpt{Exports: exports.entries}
+	if err := r.prepare(&opt); err != nil {
+		return Result{}, err
+	}
+	docker := authprovider.LoadAuthConfig(config.LoadDefaultConfigFile(io.Discard))
+	opt.Session = append(slices.Clone(r.Session),
+		authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{AuthConfigProvider: docker}))
+
+	var result Result
+	var failed error
+	front := frontend.Config{Planned: func(steps []dockerfile.Step) { result.Steps = steps }}
+	status := make(chan *client.SolveStatus)
+	var eg errgroup.Group
+	eg.Go(func() error {
+		for s := range status {
+			watch.send(s)
+		}
+		return nil
+	})
+	response, err := b.Node.client.Build(ctx, opt, "manifold", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		res, err := front.Build(ctx, c)
+		failed = err
+		return res, err
+	}, status)
+	_ = eg.Wait() //nolint:errcheck // it returns none
+	switch {
+	case ctx.Err() != nil:
+		return result, context.Cause(ctx)
+	case failed != nil:
+		return result, b.targetErrors(failed)
+	case err != nil:
+		return result, err
+	}
+	result.Exporter = response.ExporterResponse
+	result.Descriptor.Digest = digest.Digest(response.ExporterResponse[exptypes.ExporterImageDigestKey])
+	return result, nil
+}
+
+// targetErrors adds the node to each target's failure.
+func (b Builder) targetErrors(err error) error {
+	var several frontend.TargetErrors
+	if errors.As(err, &several) {
+		errs := make([]error, len(several.Errs))
+		for i, e := range several.Errs {
+			errs[i] = b.targetError(e)
+		}
+		return &Failure{Message: several.Error(), Errs: errs}
+	}
+	var one *frontend.TargetError
+	if errors.As(err, &one) {
+		return b.targetError(one)
+	}
+	return err
+}
+
+func (b Builder) targetError(e *frontend.TargetError) *TargetError {
+	return &TargetError{Target: e.Target, Node: b.Node.Address, Stage: e.Stage, File: e.File, Line: e.Line, Err: e}
+}
+
+// Failure is the failure of several targets.
+type Failure struct {
+	// Message lists them for people, those that failed alike on one line.
+	Message string
+	// Errs has a [*TargetError] for each, in target order.
+	Errs []error
+}
+
+// Error is the message.
+func (f *Failure) Error() string { return f.Message }
+
+// Unwrap returns each failure.
+func (f *Failure) Unwrap() []error { return f.Errs }
+
+// missingTarget is the error for a result that does not hold what was asked for.
+func missingTarget(t platforms.Platform, where string) error {
+	return &TargetError{Target: t, Err: fmt.Errorf("%s: the result in %s holds no image for it", t, where)}
+}

@@ -1,0 +1,209 @@
+package builder
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/client"
+
+	"github.com/manifold-build/manifold/index"
+)
+
+// Keys of BuildKit's exporters. They are written in this file only.
+const (
+	exportName         = "name"
+	exportPush         = "push"
+	exportPushByDigest = "push-by-digest"
+	exportOCITypes     = "oci-mediatypes"
+)
+
+// exportPlan is what a request's outputs come to.
+type exportPlan struct {
+	entries []client.ExportEntry
+	// tags are the names to publish under; repos the repositories they are in, each once. Empty means no push.
+	tags  []string
+	repos []string
+	// archives are files that are renamed into place when the build is done.
+	archives []*archive
+}
+
+// planExports translates outputs to BuildKit's exporters. Whatever pushes tags is turned into a push by digest: the
+// tags are moved by package index.
+func (r Request) planExports() (*exportPlan, error) {
+	p := &exportPlan{}
+	push, pushAttrs := r.Push, map[string]string{}
+	tags := slices.Clone(r.Tags)
+	for _, o := range r.Outputs {
+		attrs := maps.Clone(o.Attrs)
+		if attrs == nil {
+			attrs = map[string]string{}
+		}
+		pushes := o.Type == "registry"
+		if v, ok := attrs[exportPush]; ok && !pushes {
+			b, err := strconv.ParseBool(v)
+			if err != nil {
+				return nil, fmt.Errorf("output %s: push=%q is neither true nor false", o.Type, v)
+			}
+			pushes = b
+		}
+		byDigest := attrs[exportPushByDigest] == "true"
+		switch {
+		case (o.Type == "registry" || o.Type == client.ExporterImage) && pushes && !byDigest:
+			push = true
+			if names := attrs[exportName]; names != "" {
+				tags = append(tags, strings.Split(names, ",")...)
+			}
+			delete(attrs, exportName)
+			delete(attrs, exportPush)
+			maps.Copy(pushAttrs, attrs)
+		default:
+			if o.Type == "registry" {
+				o.Type, attrs[exportPush] = client.ExporterImage, "true"
+			}
+			if err := p.add(o, attrs, tags); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if push {
+		if err := p.addPush(tags, pushAttrs); err != nil {
+			return nil, err
+		}
+	}
+	for i := range p.entries {
+		maps.Copy(p.entries[i].Attrs, r.Annotations)
+	}
+	return p, nil
+}
+
+// addPush adds the one exporter that pushes to every repository by digest.
+func (p *exportPlan) addPush(tags []string, attrs map[string]string) error {
+	if len(tags) == 0 {
+		return errors.New("nothing to push to: name the result with -t")
+	}
+	for _, t := range tags {
+		named, err := index.ParseReference(t)
+		if err != nil {
+			return err
+		}
+		if _, ok := named.(reference.Canonical); ok {
+			return fmt.Errorf("tag %q: a digest cannot be pushed to", t)
+		}
+		if !slices.Contains(p.tags, named.String()) {
+			p.tags = append(p.tags, named.String())
+		}
+		if repo := reference.TrimNamed(named).String(); !slices.Contains(p.repos, repo) {
+			p.repos = append(p.repos, repo)
+		}
+	}
+	entry := client.ExportEntry{Type: client.ExporterImage, Attrs: map[string]string{exportOCITypes: "true"}}
+	maps.Copy(entry.Attrs, attrs)
+	entry.Attrs[exportName] = strings.Join(p.repos, ",")
+	entry.Attrs[exportPush], entry.Attrs[exportPushByDigest] = "true", "true"
+	p.entries = append(p.entries, entry)
+	return nil
+}
+
+// add adds one output that is no push of tags.
+func (p *exportPlan) add(o Output, attrs map[string]string, tags []string) error {
+	entry := client.ExportEntry{Type: o.Type, Attrs: attrs}
+	switch o.Type {
+	case client.ExporterLocal:
+		if o.Dest == "" {
+			return errors.New("output local needs dest=FOLDER")
+		}
+		entry.OutputDir = o.Dest
+	case client.ExporterOCI, client.ExporterDocker, client.ExporterTar:
+		if o.Type != client.ExporterTar && attrs[exportName] == "" && len(tags) > 0 {
+			attrs[exportName] = strings.Join(tags, ",")
+		}
+		if attrs["tar"] == "false" {
+			if o.Dest == "" {
+				return fmt.Errorf("output %s with tar=false needs dest=FOLDER", o.Type)
+			}
+			entry.OutputDir = o.Dest
+			break
+		}
+		a, err := newArchive(o)
+		if err != nil {
+			return err
+		}
+		p.archives = append(p.archives, a)
+		entry.Output = func(map[string]string) (io.WriteCloser, error) { return a.open() }
+	case client.ExporterImage:
+		if attrs[exportName] == "" && len(tags) > 0 {
+			attrs[exportName] = strings.Join(tags, ",")
+		}
+	default:
+		return fmt.Errorf("unknown output type %q: it is one of local, tar, oci, docker, image, registry", o.Type)
+	}
+	p.entries = append(p.entries, entry)
+	return nil
+}
+
+// archive is a file that appears under its name when it is complete.
+type archive struct {
+	kind string // exporter type
+	dest string // "-" is standard output
+	tmp  string
+}
+
+func newArchive(o Output) (*archive, error) {
+	a := &archive{kind: o.Type, dest: o.Dest}
+	if a.dest == "" {
+		a.dest = "-"
+	}
+	if a.dest == "-" {
+		if info, err := os.Stdout.Stat(); err == nil && info.Mode()&fs.ModeCharDevice != 0 {
+			return nil, fmt.Errorf("output %s: refusing to write an archive to a terminal, name a file with dest=FILE", o.Type)
+		}
+		return a, nil
+	}
+	if info, err := os.Stat(a.dest); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("output %s: dest=%s is a folder", o.Type, a.dest)
+	}
+	if _, err := os.Stat(filepath.Dir(a.dest)); err != nil {
+		return nil, fmt.Errorf("output %s: dest=%s: %w", o.Type, a.dest, err)
+	}
+	a.tmp = filepath.Join(filepath.Dir(a.dest), ".manifold-"+filepath.Base(a.dest)+".part")
+	return a, nil
+}
+
+func (a *archive) open() (io.WriteCloser, error) {
+	if a.dest == "-" {
+		return os.Stdout, nil
+	}
+	return os.Create(a.tmp)
+}
+
+// finish renames the archive into place, or removes what there is of it if the build failed.
+func (a *archive) finish(failed bool) error {
+	switch {
+	case a.tmp == "":
+		return nil
+	case failed:
+		if err := os.Remove(a.tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return os.Rename(a.tmp, a.dest)
+}
+
+// finish ends every archive.
+func (p *exportPlan) finish(failed bool) error {
+	var errs []error
+	for _, a := range p.archives {
+		errs = append(errs, a.finish(failed))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,108 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/distribution/reference"
+
+	"github.com/manifold-build/manifold/index"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// publish reads what BuildKit pushed, checks it against the targets, and moves the tags: first those of single
+// targets, then those of the index.
+func (b Builder) publish(ctx context.Context, result *Result, r Request, exports *exportPlan, own map[platforms.Platform][]string, watch *watcher) error {
+	var x index.Index
+	err := watch.step("checking "+result.Descriptor.Digest.String(), func() error {
+		var err error
+		x, err = index.Pull(ctx, b.Registry, exports.repos[0]+"@"+result.Descriptor.Digest.String())
+		if err != nil {
+			return err
+		}
+		return result.take(x, r.Targets, exports.repos[0])
+	})
+	if err != nil {
+		return err
+	}
+	moves, err := b.targetMoves(ctx, x, r.Targets, own)
+	if err != nil {
+		return err
+	}
+	for _, tag := range exports.tags {
+		moves = append(moves, index.Move{Ref: tag, Descriptor: x.Descriptor, Raw: x.Raw})
+	}
+	return watch.step(fmt.Sprintf("publishing %s", x.Descriptor.Digest), func() error {
+		result.Tags, err = index.Publish(ctx, b.Registry, moves)
+		return err
+	})
+}
+
+// targetMoves lists the tags of single targets.
+func (b Builder) targetMoves(ctx context.Context, x index.Index, targets []platforms.Platform, own map[platforms.Platform][]string) ([]index.Move, error) {
+	var moves []index.Move
+	for _, t := range targets {
+		image, ok := x.Find(t)
+		if !ok && len(own[t]) > 0 {
+			return nil, missingTarget(t, x.Descriptor.Digest.String())
+		}
+		for _, tag := range own[t] {
+			named, err := index.ParseReference(tag)
+			if err != nil {
+				return nil, err
+			}
+			single, err := index.Pull(ctx, b.Registry, reference.TrimNamed(named).String()+"@"+image.Descriptor.Digest.String())
+			if err != nil {
+				return nil, err
+			}
+			moves = append(moves, index.Move{Ref: tag, Descriptor: single.Descriptor, Raw: single.Raw})
+		}
+	}
+	return moves, nil
+}
+
+// take puts what was read into the result, in the targets' order, and reports a target that is missing, double or not
+// what its config says.
+func (r *Result) take(x index.Index, targets []platforms.Platform, where string) error {
+	r.Descriptor = x.Descriptor
+	if len(targets) == 0 {
+		r.Images = x.Images
+		return nil
+	}
+	var errs []error
+	for _, t := range targets {
+		var found []index.Image
+		for _, image := range x.Images {
+			if image.Platform == t {
+				found = append(found, image)
+			}
+		}
+		switch {
+		case len(found) == 0:
+			errs = append(errs, missingTarget(t, where))
+			continue
+		case len(found) > 1:
+			errs = append(errs, &TargetError{Target: t, Err: fmt.Errorf("%s: the result in %s holds %d images for it", t, where, len(found))})
+		case found[0].ConfigPlatform != t:
+			errs = append(errs, &TargetError{Target: t, Err: fmt.Errorf("%s: the image's config in %s says %s", t, where, found[0].ConfigPlatform)})
+		}
+		r.Images = append(r.Images, found[0])
+	}
+	return errors.Join(errs...)
+}
+
+// readArchives reads the images out of the first archive of type oci.
+func (r *Result) readArchives(exports *exportPlan, targets []platforms.Platform) error {
+	for _, a := range exports.archives {
+		if a.kind != "oci" || a.dest == "-" {
+			continue
+		}
+		x, err := index.ReadArchive(a.dest)
+		if err != nil {
+			return err
+		}
+		return r.take(x, targets, a.dest)
+	}
+	return nil
+}

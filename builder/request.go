@@ -1,0 +1,83 @@
+package builder
+
+import (
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Request is one build.
+type Request struct {
+	// Context is the build context: a folder, or the URL of a git repository or of an archive. Empty means the working
+	// directory.
+	Context string
+	// Dockerfile is the path of the Dockerfile; for a context that is a URL, its path in there. Empty means Dockerfile
+	// in the context.
+	Dockerfile string
+	// Targets are the platforms to build for, in order. Empty means what the Dockerfile's header says, or else the
+	// node's native platform.
+	Targets []platforms.Platform
+	// Stage is the stage to export; empty means the last one.
+	Stage string
+	// BuildArgs are the arguments of every target. A key may be scoped, "linux/arm/v7:GOFLAGS".
+	BuildArgs map[string]string
+	// Strategy is how stages are run; the zero value is auto.
+	Strategy platforms.Strategy
+	// PerTarget holds what differs for some targets. The most specific pattern wins.
+	PerTarget []Override
+
+	// Labels are added to the config of every image.
+	Labels map[string]string
+	// Contexts are named build contexts: a folder, or docker-image://, oci-layout://, a git or an https URL.
+	Contexts map[string]string
+	// NoCache runs everything anew; NoCacheStages only the named stages.
+	NoCache       bool
+	NoCacheStages []string
+	// Pull asks the registry for every base image, even if the node has it.
+	Pull bool
+	// CacheFrom and CacheTo are caches to read and to write.
+	CacheFrom, CacheTo []client.CacheOptionsEntry
+	// Attest holds the attestations to add and their parameters: {"sbom": "", "provenance": "mode=max"}.
+	Attest map[string]string
+	// Options are further options of the reference frontend, such as add-hosts, as buildctl's --opt spells them.
+	Options map[string]string
+	// Session serves secrets, ssh agents and the like to the build. Docker's credentials are always served.
+	Session []session.Attachable
+
+	// Tags are the names of the result. TargetTag, if not empty, is a template that makes further tags, one for each
+	// target and tag: "{{.Tag}}-{{.Arch}}". See [TagNames].
+	Tags      []string
+	TargetTag string
+	// Push publishes the result under its tags.
+	Push bool
+	// Annotations are OCI annotations, keyed as BuildKit's exporters do: "annotation.KEY", "annotation-index.KEY",
+	// "annotation-manifest[linux/amd64].KEY".
+	Annotations map[string]string
+	// Outputs are where else the result goes.
+	Outputs []Output
+
+	// Progress is called with every step of BuildKit's progress, from one goroutine. Nil means nobody watches.
+	Progress func(*client.SolveStatus)
+}
+
+// Override is what differs for the targets a pattern selects. Empty fields change nothing.
+type Override struct {
+	// Pattern selects the targets.
+	Pattern platforms.Pattern
+	// Dockerfile is the path of their Dockerfile, Stage the stage to export, Strategy how stages are run.
+	Dockerfile string
+	Stage      string
+	Strategy   platforms.Strategy
+}
+
+// Output is one place the result goes to.
+type Output struct {
+	// Type is the exporter: local, tar, oci, docker, image or registry.
+	Type string
+	// Dest is a file or, for local and for oci with tar=false, a folder; "-" is standard output. An archive
+	// appears under its name only when it is complete.
+	Dest string
+	// Attrs are the exporter's further attributes.
+	Attrs map[string]string
+}

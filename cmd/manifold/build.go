@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/builder"
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/index"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+func buildCommand(s streams) *cobra.Command {
+	var f buildFlags
+	cmd := &cobra.Command{
+		Use:   "build [flags] CONTEXT",
+		Short: "Build a Dockerfile for several platforms and publish one index",
+		Long: "Build a Dockerfile for several platforms and publish one index.\n\n" +
+			"CONTEXT is a folder, or the URL of a git repository or of an archive.\n" +
+			"-f, --target, --strategy and --build-arg can be given for some platforms only: -f linux/arm64=Dockerfile_arm64,\n" +
+			"--strategy 'linux/arm*=cross', --build-arg linux/arm/v7:GOFLAGS=-tags=soft.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd.Context(), s, args[0])
+		},
+	}
+	f.register(cmd.Flags())
+	return cmd
+}
+
+// run builds and prints what came of it.
+func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error) {
+	// What the flags say is checked before anything is asked of a node.
+	r, err := f.request(dir)
+	if err != nil {
+		return err
+	}
+	for _, p := range platforms.Repeats(strings.Join(f.platforms, ",")) {
+		fmt.Fprintf(s.err, "warning: --platform names %s twice, it is built once\n", p)
+	}
+	node, err := dial(ctx, f.builder)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	if err := f.local(&r, node); err != nil {
+		return err
+	}
+	mode := progressui.DisplayMode(f.progress)
+	if f.quiet {
+		mode = progressui.QuietMode
+	}
+	display, err := progressui.NewDisplay(s.err, mode)
+	if err != nil {
+		return err
+	}
+	status := make(chan *client.SolveStatus)
+	r.Progress = func(st *client.SolveStatus) { status <- st }
+	var result builder.Result
+	var eg errgroup.Group
+	eg.Go(func() error {
+		// The display outlives a cancelled build, to show how it ended.
+		_, err := display.UpdateFrom(context.WithoutCancel(ctx), status)
+		return err
+	})
+	eg.Go(func() error {
+		defer close(status)
+		var err error
+		result, err = builder.Builder{Node: node}.Build(ctx, r)
+		return err
+	})
+	if err := eg.Wait(); err != nil {
+		return err
+	}
+	return f.report(s, r, result)
+}
+
+// report prints the result and writes the files that the flags name.
+func (f *buildFlags) report(s streams, r builder.Request, result builder.Result) error {
+	if !f.quiet {
+		if err := printResult(s, r, result); err != nil {
+			return err
+		}
+	}
+	digest := result.Descriptor.Digest.String()
+	switch {
+	case len(result.Tags) > 0:
+		// As ko does: a reference that stays what it is, ready for a script.
+		fmt.Fprintln(s.out, pinned(result.Tags[len(result.Tags)-1]))
+	case digest != "" && !f.toStdout():
+		fmt.Fprintln(s.out, digest)
+	}
+	if f.iidFile != "" {
+		if err := os.WriteFile(f.iidFile, []byte(digest), 0o644); err != nil { //nolint:gosec // a digest is no secret
+			return err
+		}
+	}
+	if f.metadataFile == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(metadata(r, result), "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(f.metadataFile, append(b, '\n'), 0o644) //nolint:gosec // as above
+}
+
+// pinned is the reference of a tag with its digest instead.
+func pinned(t index.Receipt) string {
+	if i := strings.LastIndex(t.Ref, ":"); i > strings.LastIndex(t.Ref, "/") {
+		return t.Ref[:i] + "@" + t.Digest.String()
+	}
+	return t.Ref + "@" + t.Digest.String()
+}
+
+// metadata is what --metadata-file holds: buildx's keys, and ours under "manifold".
+func metadata(r builder.Request, result builder.Result) map[string]any {
+	out := map[string]any{"manifold": result}
+	if result.Descriptor.Digest != "" {
+		out["containerimage.digest"] = result.Descriptor.Digest
+	}
+	if result.Descriptor.Size > 0 {
+		out["containerimage.descriptor"] = result.Descriptor
+	}
+	if len(r.Tags) > 0 {
+		out["image.name"] = strings.Join(r.Tags, ",")
+	}
+	return out
+}
+
+// printResult prints the closing table: each target, how it was built, and what it is called.
+func printResult(s streams, r builder.Request, result builder.Result) error {
+	var rows [][]string
+	for _, image := range result.Images {
+		rows = append(rows, []string{
+			image.Platform.String(), orDash(strategies(result.Steps, image.Platform)), image.Descriptor.Digest.String(), size(image.Size),
+		})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(s.err)
+		if err := printTable(s.err, []string{"TARGET", "STRATEGY", "DIGEST", "SIZE"}, rows); err != nil {
+			return err
+		}
+	}
+	for _, t := range result.Tags {
+		fmt.Fprintf(s.err, "published %s\n", t.Ref)
+	}
+	if len(r.Outputs) == 0 && !r.Push {
+		fmt.Fprintln(s.err, "warning: no output was asked for, the result stays in the node's cache: use --push or --output")
+	}
+	return nil
+}
+
+// strategies lists how the stages that run something were run for a target, each once.
+func strategies(steps []dockerfile.Step, target platforms.Platform) string {
+	var out []string
+	for _, s := range steps {
+		if name := s.Strategy.String(); s.Target == target && s.Executes && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return strings.Join(out, ", ")
+}

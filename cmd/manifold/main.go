@@ -1,0 +1,101 @@
+// Command manifold builds one Dockerfile into one multi-platform image.
+//
+//	manifold build --platform linux/amd64,linux/arm64 -t ghcr.io/app/app:1.0 --push .
+//	manifold nodes
+//	manifold inspect ghcr.io/app/app:1.0
+//
+// Human output goes to standard error, results to standard output. Every reading command has --format json.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/moby/buildkit/solver/errdefs"
+	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // BuildKit's wire encoding
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// Libraries log retries and the like; what matters comes back as an error.
+	logrus.SetLevel(logrus.ErrorLevel)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// exitInterrupted is what a shell reports for a program ended by Ctrl-C.
+const exitInterrupted = 130
+
+// run is the whole program but for the process around it.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := rootCommand(streams{stdout, stderr})
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "error: interrupted")
+		return exitInterrupted
+	}
+	printSources(stderr, err)
+	fmt.Fprintln(stderr, "error:", err)
+	return 1
+}
+
+// printSources shows the Dockerfile's lines that an error belongs to, each place once.
+func printSources(w io.Writer, err error) {
+	seen := map[string]bool{}
+	for _, e := range flatten(err) {
+		for _, s := range errdefs.Sources(e) {
+			key := fmt.Sprint(s.GetInfo().GetFilename(), s.GetRanges())
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+			_ = s.Print(w) //nolint:errcheck // standard error is gone: nobody to tell
+		}
+	}
+}
+
+// flatten lists the parts of a joined error, however deep.
+func flatten(err error) []error {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if joined, ok := e.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the chain is walked by hand
+			var out []error
+			for _, part := range joined.Unwrap() {
+				out = append(out, flatten(part)...)
+			}
+			return out
+		}
+	}
+	return []error{err}
+}
+
+// streams are where a command writes.
+type streams struct{ out, err io.Writer }
+
+func rootCommand(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "manifold",
+		Short:         "One Dockerfile in, one multi-platform image out",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(buildCommand(s), nodesCommand(s), inspectCommand(s))
+	return root
+}
