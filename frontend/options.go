@@ -113,7 +113,7 @@ func (s setting) named(name string) (setting, bool, error) {
 		return s, true, nil
 	}
 	if !slices.Contains(optionNames, name) {
-		return s, true, fmt.Errorf("unknown option %q (%s)%s: the options are %s and build-arg:NAME",
+		return s, true, fmt.Errorf("unknown option %q (%s)%s Known are %s and build-arg:NAME",
 			name, s.origin, suggestOption(name), strings.Join(optionNames, ", "))
 	}
 	switch name {
@@ -138,7 +138,7 @@ func suggestOption(name string) string {
 			return fmt.Sprintf(", did you mean %q?", o)
 		}
 	}
-	return ""
+	return "."
 }
 
 // readHeader reads the options in a Dockerfile's header.

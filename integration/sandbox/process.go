@@ -95,7 +95,7 @@ func (p *process) stop() error {
 
 // tail returns the last part of the daemon's log.
 func (p *process) tail() []byte {
-	const keep = 8 << 10
+	const keep = 4 << 10
 	b, err := os.ReadFile(p.log)
 	if err != nil {
 		return []byte(err.Error())

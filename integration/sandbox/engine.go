@@ -1,0 +1,61 @@
+package sandbox
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Engine is a real Docker Engine of the bench's own.
+type Engine struct {
+	// Host is its address, as DOCKER_HOST takes it.
+	Host string
+}
+
+// StartEngine starts Debian's Docker Engine with the bench's registry as its mirror, for the length of a test. Its BuildKit
+// is years old, which is the point.
+func (s *Sandbox) StartEngine(t testing.TB) *Engine {
+	t.Helper()
+	ctx := t.Context()
+	if err := install(ctx, map[string]string{"dockerd": "docker.io", "docker": "docker.io"}); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "mfeng")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := "unix://" + filepath.Join(dir, "d.sock")
+	// Without iptables and bridge it disturbs nothing on the machine; containers use the host's network.
+	p, err := start(ctx, s.Dir, filepath.Base(dir), func(ctx context.Context) error {
+		_, err := run(ctx, command{Args: []string{"docker", "-H", host, "version"}})
+		return err
+	}, "dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "-H", host,
+		"--pidfile", filepath.Join(dir, "pid"), "--iptables=false", "--ip6tables=false", "--bridge=none",
+		"--insecure-registry", s.Registry.Addr, "--registry-mirror", "http://"+s.Registry.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("end of dockerd's log:\n%s", p.tail())
+		}
+		if err := p.stop(); err != nil {
+			t.Error(err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return &Engine{Host: host}
+}
+
+// NewNode starts a buildkitd for the length of a test.
+func (s *Sandbox) NewNode(t testing.TB, opt NodeOptions) *Node {
+	t.Helper()
+	n, err := s.StartNode(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

@@ -1,0 +1,74 @@
+package sandbox
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// frontendLabels are the labels by which BuildKit learns what a frontend image can do. The top-level Dockerfile sets
+// the same.
+var frontendLabels = map[string]string{
+	"moby.buildkit.frontend.network.none": "true",
+	"moby.buildkit.frontend.caps": "moby.buildkit.frontend.inputs,moby.buildkit.frontend.subrequests," +
+		"moby.buildkit.frontend.contexts,moby.buildkit.frontend.gitquerystring,moby.buildkit.frontend.contexts.zstd",
+}
+
+var frontendOnce sync.Map // of *Bench to func() (string, error)
+
+// Frontend pushes this checkout's gateway frontend, compiled for the machine at hand, as an image and returns its
+// reference, "127.0.0.1:PORT/manifold-build/manifold:dev".
+func (b *Bench) Frontend(ctx context.Context) (string, error) {
+	f, _ := frontendOnce.LoadOrStore(b, sync.OnceValues(func() (string, error) {
+		return b.pushFrontend(context.WithoutCancel(ctx), "manifold-build/manifold:dev")
+	}))
+	return f.(func() (string, error))() //nolint:forcetypeassert // only this function stores
+}
+
+func (b *Bench) pushFrontend(ctx context.Context, name string) (string, error) {
+	work, err := os.MkdirTemp(b.Dir, "frontend-")
+	if err != nil {
+		return "", err
+	}
+	if err := FrontendLayout(ctx, filepath.Join(work, "layout")); err != nil {
+		return "", err
+	}
+	ref := b.Registry.Addr + "/" + name
+	_, err = run(ctx, command{Args: []string{filepath.Join(b.Bin, "crane"), "push", "--index", filepath.Join(work, "layout"), ref}})
+	return ref, err
+}
+
+// FrontendLayout compiles the gateway frontend for the machine at hand and writes its image as an OCI layout.
+func FrontendLayout(ctx context.Context, dir string) error {
+	bin := dir + ".bin"
+	path, err := build(ctx, bin, "./cmd/manifold-frontend", "GOFLAGS=-ldflags=-s")
+	if err != nil {
+		return err
+	}
+	binary, err := os.ReadFile(path) //nolint:gosec // just built
+	if err != nil {
+		return err
+	}
+	l, err := newLayout(dir)
+	if err != nil {
+		return err
+	}
+	layer, err := l.addFiles([]entry{folder("bin"), program("bin/manifold-frontend", binary)})
+	if err != nil {
+		return err
+	}
+	p, err := platforms.Parse("linux/amd64")
+	if err != nil {
+		return err
+	}
+	image, err := l.addImage(p, ocispec.ImageConfig{Entrypoint: []string{"/bin/manifold-frontend"}, Labels: frontendLabels}, layer)
+	if err != nil {
+		return err
+	}
+	return l.finish([]ocispec.Descriptor{image})
+}
