@@ -80,7 +80,8 @@ func Publish(ctx context.Context, r Registry, moves []Move) ([]Receipt, error) {
 	var receipts []Receipt
 	failed := make([]error, len(moves))
 	for i, m := range moves {
-		if err := move(ctx, resolver, m); err != nil {
+		// A resolver remembers what it pushed by digest alone, and would skip a second tag or registry.
+		if err := move(ctx, r.resolver(), m); err != nil {
 			failed[i] = err
 			continue
 		}

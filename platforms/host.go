@@ -58,6 +58,17 @@ func (h Host) Runs(p Platform) bool {
 	return slices.ContainsFunc(h.Emulated, func(e Platform) bool { return emulates(e, p) })
 }
 
+// CannotRun reports whether the node is known to be unable to execute p. That is less than the opposite of [Host.Runs]: a
+// worker tries only some architectures, and finds mips64 in vain even where the kernel has a handler for it, so for
+// the others its silence says nothing.
+func (h Host) CannotRun(p Platform) bool {
+	return !h.Runs(p) && (p.OS != defaultOS || slices.Contains(detected, p.Architecture))
+}
+
+// detected are the architectures that BuildKit's worker tries by running a small program, and reports reliably (its
+// package util/archutil).
+var detected = []string{"amd64", "arm64", "riscv64", "ppc64", "ppc64le", "s390x", "386", "loong64", "arm"}
+
 // executes reports whether a processor of platform native runs the code of p. Variants of amd64 and arm64 are not
 // compared: which level a processor really has is not in the worker's report for a base image built for a lower one.
 func executes(native, p Platform) bool {

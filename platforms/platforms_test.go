@@ -177,6 +177,11 @@ func TestHost(t *testing.T) {
 			t.Errorf("runs %s: %v, want %v", spec, got, want)
 		}
 	}
+	for spec, want := range map[string]bool{"linux/s390x": true, "linux/arm64": false, "linux/mips64le": false, "windows/amd64": true} {
+		if got := h.CannotRun(parse(t, spec)); got != want {
+			t.Errorf("cannot run %s: %v, want %v", spec, got, want)
+		}
+	}
 	if _, err := platforms.HostOf(nil); err == nil {
 		t.Error("a node without platforms has to be refused")
 	}

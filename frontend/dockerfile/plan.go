@@ -151,15 +151,15 @@ func check(file string, s Step, t Target, host platforms.Host) *StageError {
 	fail := func(format string, args ...any) *StageError {
 		return &StageError{File: file, Line: s.RunLine, Stage: s.Stage, Target: s.Target, Problem: fmt.Sprintf(format, args...)}
 	}
-	if !host.Runs(s.Platform) {
+	if host.CannotRun(s.Platform) {
 		return fail("it has to run on %s, which the node cannot execute: it runs %s%s. Install QEMU on the node "+
 			"(docker run --privileged --rm tonistiigi/binfmt --install %s), or let the stage cross-compile: "+
 			"declare ARG TARGETARCH in it and ask for strategy=cross, or write FROM --platform=$BUILDPLATFORM on line %d",
-			s.Platform, platforms.Format(host.NativePlatforms()), emulated(host), s.Platform.Architecture, s.Line)
+			s.Platform, host.Native, emulated(host), s.Platform.Architecture, s.Line)
 	}
 	if t.Strategy == platforms.Native && s.Strategy == platforms.Emulate {
 		return fail("strategy=native was asked for, and the node runs only %s natively; it could emulate %s: "+
-			"ask for strategy=emulate, or use a node of that platform", platforms.Format(host.NativePlatforms()), s.Platform)
+			"ask for strategy=emulate, or use a node of that platform", host.Native, s.Platform)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ type Bench struct {
 // Open prepares what is missing and starts a registry and a buildkitd. It needs root.
 func Open(ctx context.Context) (_ *Bench, err error) {
 	if err := install(ctx, map[string]string{
-		"runc": "runc", "qemu-aarch64-static": "qemu-user-static", "git": "git", "mount": "mount",
+		"runc": "runc", "qemu-aarch64-static": "qemu-user-static", "git": "git", "mount": "mount", "skopeo": "skopeo",
 	}); err != nil {
 		return nil, err
 	}

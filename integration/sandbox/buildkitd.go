@@ -2,9 +2,11 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/moby/buildkit/client"
 )
@@ -16,12 +18,13 @@ type Node struct {
 
 	process *process
 	dir     string
+	noexec  string // mount point, empty if there is none
 }
 
 // NodeOptions changes how a buildkitd is started. The zero value is a plain one.
 type NodeOptions struct {
-	// Platforms replaces what the worker reports that it can execute, natively first. Nil means what it finds.
-	Platforms []string
+	// NoEmulation makes the worker report its native platform only, as it does where QEMU is not installed.
+	NoEmulation bool
 }
 
 // startNode starts a buildkitd below dir with registryAddr as its mirror of Docker Hub.
@@ -41,10 +44,20 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 		filepath.Join(bin, "buildkitd"), "--config", config, "--root", filepath.Join(root, "state"), "--addr", addr,
 		"--oci-worker-binary", "runc", "--containerd-worker=false", "--oci-worker-gc=false",
 	}
-	for _, p := range opt.Platforms {
-		args = append(args, "--oci-worker-platform", p)
+	n := &Node{Addr: addr, dir: root}
+	if opt.NoEmulation {
+		// The worker finds out what it can execute by running a small program of each architecture from its folder for
+		// temporary files. From a file system mounted noexec, none of them runs.
+		n.noexec = filepath.Join(root, "noexec")
+		if err := os.Mkdir(n.noexec, 0o700); err != nil {
+			return nil, err
+		}
+		if _, err := run(ctx, command{Args: []string{"mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", n.noexec}}); err != nil {
+			return nil, err
+		}
+		args = append([]string{"env", "TMPDIR=" + n.noexec}, args...)
 	}
-	p, err := start(ctx, dir, filepath.Base(root), func(ctx context.Context) error {
+	n.process, err = start(ctx, dir, filepath.Base(root), func(ctx context.Context) error {
 		c, err := client.New(ctx, addr)
 		if err != nil {
 			return err
@@ -56,13 +69,18 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 	if err != nil {
 		return nil, err
 	}
-	return &Node{Addr: addr, process: p, dir: root}, nil
+	return n, nil
 }
 
 // Stop ends the buildkitd and removes its state.
 func (n *Node) Stop() error {
 	if err := n.process.stop(); err != nil {
 		return err
+	}
+	if n.noexec != "" {
+		if err := syscall.Unmount(n.noexec, 0); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: stopped before
+			return err
+		}
 	}
 	return os.RemoveAll(n.dir)
 }

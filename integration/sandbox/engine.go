@@ -2,9 +2,12 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // Engine is a real Docker Engine of the bench's own.
@@ -58,4 +61,29 @@ func (s *Sandbox) NewNode(t testing.TB, opt NodeOptions) *Node {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// NewRegistry starts a registry that wants a user's password, for the length of a test.
+func (s *Sandbox) NewRegistry(t testing.TB, user, password string) *Registry {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	htpasswd := filepath.Join(dir, "htpasswd")
+	if err := os.WriteFile(htpasswd, []byte(user+":"+string(hash)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := startRegistryWith(t.Context(), s.Bin, filepath.Join(dir, "store"), s.Dir,
+		fmt.Sprintf("auth: {htpasswd: {realm: sandbox, path: %q}}\n", htpasswd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
 }
