@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,9 +32,7 @@ var httpURL = regexp.MustCompile(`^https?://`)
 // prepare fills a solve's options with all that the frontend reads.
 func (r Request) prepare(opt *client.SolveOpt) error {
 	attrs := map[string]string{}
-	for k, v := range r.Options {
-		attrs[k] = v
-	}
+	maps.Copy(attrs, r.Options)
 	opt.FrontendAttrs = attrs
 	opt.LocalMounts = map[string]fsutil.FS{}
 	opt.OCIStores = map[string]content.Store{}

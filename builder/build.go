@@ -90,7 +90,7 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	if len(exports.tags) > 0 {
 		return result, b.publish(ctx, &result, r, exports, own, watch)
 	}
-	return result, result.readArchives(exports, r.Targets)
+	return result, result.readArchives(ctx, exports, r.Targets)
 }
 
 // checkRepositories asks every repository whether it takes a push, before anything is built.
@@ -103,7 +103,7 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 			return nil
 		})
 	}
-	_ = eg.Wait() //nolint:errcheck // every error is in errs
+	_ = eg.Wait()
 	return errors.Join(errs...)
 }
 
@@ -133,7 +133,7 @@ func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watc
 		failed = err
 		return res, err
 	}, status)
-	_ = eg.Wait() //nolint:errcheck // it returns none
+	_ = eg.Wait()
 	switch {
 	case ctx.Err() != nil:
 		return result, context.Cause(ctx)
@@ -149,16 +149,14 @@ func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watc
 
 // targetErrors adds the node to each target's failure.
 func (b Builder) targetErrors(err error) error {
-	var several frontend.TargetErrors
-	if errors.As(err, &several) {
+	if several, ok := errors.AsType[frontend.TargetsError](err); ok {
 		errs := make([]error, len(several.Errs))
 		for i, e := range several.Errs {
 			errs[i] = b.targetError(e)
 		}
-		return &Failure{Message: several.Error(), Errs: errs}
+		return &TargetsError{Message: several.Error(), Errs: errs}
 	}
-	var one *frontend.TargetError
-	if errors.As(err, &one) {
+	if one, ok := errors.AsType[*frontend.TargetError](err); ok {
 		return b.targetError(one)
 	}
 	return err
@@ -168,8 +166,8 @@ func (b Builder) targetError(e *frontend.TargetError) *TargetError {
 	return &TargetError{Target: e.Target, Node: b.Node.Address, Stage: e.Stage, File: e.File, Line: e.Line, Err: e}
 }
 
-// Failure is the failure of several targets.
-type Failure struct {
+// TargetsError is the failure of several targets.
+type TargetsError struct {
 	// Message lists them for people, those that failed alike on one line.
 	Message string
 	// Errs has a [*TargetError] for each, in target order.
@@ -177,10 +175,10 @@ type Failure struct {
 }
 
 // Error is the message.
-func (f *Failure) Error() string { return f.Message }
+func (f *TargetsError) Error() string { return f.Message }
 
 // Unwrap returns each failure.
-func (f *Failure) Unwrap() []error { return f.Errs }
+func (f *TargetsError) Unwrap() []error { return f.Errs }
 
 // missingTarget is the error for a result that does not hold what was asked for.
 func missingTarget(t platforms.Platform, where string) error {

@@ -55,11 +55,11 @@ func Dial(ctx context.Context, address string) (*Node, error) {
 	}
 	workers, err := c.ListWorkers(ctx)
 	if err != nil {
-		_ = c.Close() //nolint:errcheck // the first error is the one to report
+		_ = c.Close()
 		return nil, unreachable(err)
 	}
 	if len(workers) == 0 {
-		_ = c.Close() //nolint:errcheck // as above
+		_ = c.Close()
 		return nil, fmt.Errorf("the BuildKit at %s has no worker", address)
 	}
 	reported := make([]platforms.Platform, len(workers[0].Platforms))
@@ -68,7 +68,7 @@ func Dial(ctx context.Context, address string) (*Node, error) {
 	}
 	host, err := platforms.HostOf(reported)
 	if err != nil {
-		_ = c.Close() //nolint:errcheck // as above
+		_ = c.Close()
 		return nil, fmt.Errorf("the BuildKit at %s: %w", address, err)
 	}
 	n := &Node{Address: address, Host: host, client: c}

@@ -191,8 +191,7 @@ func (b *build) resolveTarget(ctx context.Context, t *target) error {
 
 // withHeader returns the request's settings and those of a file's header.
 func (b *build) withHeader(g *group) (settings, error) {
-	var bad *dockerfile.HeaderError
-	if errors.As(g.parseErr, &bad) {
+	if bad, ok := errors.AsType[*dockerfile.HeaderError](g.parseErr); ok {
 		return nil, withSource(bad, g.src.SourceMap, lineRange(bad.Line))
 	}
 	if g.file == nil {

@@ -55,10 +55,10 @@ func targetError(t platforms.Platform, f *dockerfile.File, err error) error {
 	}
 	out := &TargetError{Target: t, Err: err}
 	for _, src := range errdefs.Sources(err) {
-		if src.Info == nil || len(src.Ranges) == 0 || src.Ranges[0].Start == nil {
+		if src.GetInfo() == nil || len(src.GetRanges()) == 0 || src.GetRanges()[0].GetStart() == nil {
 			continue
 		}
-		out.File, out.Line = src.Info.Filename, int(src.Ranges[0].Start.Line)
+		out.File, out.Line = src.GetInfo().GetFilename(), int(src.GetRanges()[0].GetStart().GetLine())
 		if f != nil {
 			out.Stage = f.StageAt(out.Line)
 		}
@@ -117,8 +117,8 @@ func warnOpts(ranges []parser.Range, detail [][]byte, url string) client.WarnOpt
 	return opts
 }
 
-// TargetErrors are the failures of a build, in target order.
-type TargetErrors struct {
+// TargetsError are the failures of a build, in target order.
+type TargetsError struct {
 	// Errs has one element for each target that failed.
 	Errs []*TargetError
 	// Targets is how many targets the build has.
@@ -128,7 +128,7 @@ type TargetErrors struct {
 // Error lists the failures, one a line. Targets that failed alike, in one place with one message, share a line. Where
 // every target failed alike, the failure is the Dockerfile's and not a target's, and the message begins as the
 // reference frontend's does.
-func (errs TargetErrors) Error() string {
+func (errs TargetsError) Error() string {
 	var out []string
 	for i, e := range errs.Errs {
 		if slices.ContainsFunc(errs.Errs[:i], e.alike) {
@@ -149,7 +149,7 @@ func (errs TargetErrors) Error() string {
 }
 
 // Unwrap returns each failure.
-func (errs TargetErrors) Unwrap() []error {
+func (errs TargetsError) Unwrap() []error {
 	out := make([]error, len(errs.Errs))
 	for i, e := range errs.Errs {
 		out[i] = e
@@ -162,7 +162,7 @@ func (e *TargetError) alike(o *TargetError) bool {
 }
 
 // asError returns nil for no failure and the failure itself for the only one.
-func (errs TargetErrors) asError() error {
+func (errs TargetsError) asError() error {
 	switch len(errs.Errs) {
 	case 0:
 		return nil

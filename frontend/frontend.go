@@ -27,7 +27,7 @@ type Config struct {
 // subrequest (describe, outline, targets, lint, convertllb). It has the type of a gateway BuildFunc.
 //
 // Where targets fail, all the others are still built to their end, so that one run reports everything; the error is
-// then of type [TargetErrors]. A Dockerfile whose syntax line names a frontend other than this one or the reference
+// then of type [TargetsError]. A Dockerfile whose syntax line names a frontend other than this one or the reference
 // is passed on to that frontend whole.
 func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, error) {
 	b, err := newBuild(newResolveCache(c))
@@ -78,7 +78,7 @@ func (b *build) subrequest(ctx context.Context) (*client.Result, bool, error) {
 	if g.file != nil {
 		t := b.planTarget(&target{platform: b.host.Native, group: g, strategy: b.targets[0].strategy})
 		// A plan that cannot be carried out is no obstacle to asking questions.
-		plan, _ := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{t}, Contexts: g.contexts()}) //nolint:errcheck // see above
+		plan, _ := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{t}, Contexts: g.contexts()})
 		planned, err := g.file.For(t.Platform, plan)
 		if err != nil {
 			return nil, false, err
@@ -122,7 +122,7 @@ func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
 		g.warn(ctx, plan.Findings)
 	}
 	var steps []dockerfile.Step
-	errs := TargetErrors{Targets: len(b.targets)}
+	errs := TargetsError{Targets: len(b.targets)}
 	for _, t := range b.targets {
 		plan, ok := plans[t.group]
 		t.text = t.group.src.Data
@@ -140,8 +140,7 @@ func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
 			}
 		}
 		for _, err := range refused[t.platform] {
-			var te *TargetError
-			if errors.As(err, &te) {
+			if te, ok := errors.AsType[*TargetError](err); ok {
 				errs.Errs = append(errs.Errs, te)
 			}
 		}
@@ -152,8 +151,7 @@ func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
 // collectRefusals turns the stage errors of a plan into target errors with their source lines.
 func collectRefusals(err error, g *group, into map[platforms.Platform][]error) {
 	for _, err := range unjoin(err) {
-		var se *dockerfile.StageError
-		if errors.As(err, &se) {
+		if se, ok := errors.AsType[*dockerfile.StageError](err); ok {
 			problem := withSource(errors.New(se.Problem), g.src.SourceMap, lineRange(se.Line))
 			into[se.Target] = append(into[se.Target], &TargetError{
 				Target: se.Target, Stage: se.Stage, File: se.File, Line: se.Line, Err: problem,
@@ -163,7 +161,7 @@ func collectRefusals(err error, g *group, into map[platforms.Platform][]error) {
 }
 
 func unjoin(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the parts themselves are wanted
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	if err == nil {

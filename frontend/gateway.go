@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gohugoio/hashstructure"
@@ -19,6 +20,7 @@ import (
 // withOpts is a gateway client whose request had other options: one per group of targets that are built alike.
 type withOpts struct {
 	client.Client
+
 	opts map[string]string
 }
 
@@ -35,6 +37,7 @@ var _ client.Client = withOpts{}
 // stage asks for the config of its base.
 type resolveCache struct {
 	client.Client
+
 	group flightcontrol.CachedGroup[resolved]
 }
 
@@ -96,10 +99,5 @@ func checkCaps(required string) (forward bool, err error) {
 }
 
 func hasCap(name string) bool {
-	for _, c := range frontendCaps {
-		if c == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(frontendCaps, name)
 }

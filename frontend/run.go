@@ -92,14 +92,13 @@ func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
 // failures returns the errors of all targets that failed, in target order. The only target of a build that named no
 // platform fails with the error alone, as with the reference frontend.
 func (b *build) failures(done []built) error {
-	errs := TargetErrors{Targets: len(b.targets)}
+	errs := TargetsError{Targets: len(b.targets)}
 	for i, t := range b.targets {
 		err := targetError(t.platform, t.group.file, done[i].err)
 		if t.implicit {
 			return done[i].err
 		}
-		var te *TargetError
-		if errors.As(err, &te) {
+		if te, ok := errors.AsType[*TargetError](err); ok {
 			errs.Errs = append(errs.Errs, te)
 		}
 	}

@@ -94,7 +94,7 @@ func forward(ctx context.Context, c client.Client, s syntax, src *dockerui.Sourc
 func frontendInputs(ctx context.Context, c client.Client) (map[string]*pb.Definition, error) {
 	caps := c.BuildOpts().Caps
 	if caps.Supports(gwpb.CapFrontendInputs) != nil {
-		return nil, nil //nolint:nilnil // an old BuildKit has no inputs to pass on
+		return nil, nil //nolint:nilnil,nilerr // an old BuildKit has no inputs to pass on
 	}
 	inputs, err := c.Inputs(ctx)
 	if err != nil {

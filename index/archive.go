@@ -20,7 +20,7 @@ const maxArchiveEntries = 1 << 20
 
 // ReadArchive reads what an OCI image layout in a tar archive holds: the index, and every image's manifest and config.
 // The layout's index.json has to name one thing, under however many names. Layers are skipped.
-func ReadArchive(file string) (_ Index, err error) {
+func ReadArchive(ctx context.Context, file string) (_ Index, err error) {
 	f, err := os.Open(file) //nolint:gosec // the caller names the file
 	if err != nil {
 		return Index{}, err
@@ -30,7 +30,7 @@ func ReadArchive(file string) (_ Index, err error) {
 	if err := a.scan(); err != nil {
 		return Index{}, fmt.Errorf("%s: %w", file, err)
 	}
-	x, err := a.read()
+	x, err := a.read(ctx)
 	if err != nil {
 		return Index{}, fmt.Errorf("%s: %w", file, err)
 	}
@@ -77,7 +77,7 @@ func (a *archive) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadClos
 	return io.NopCloser(io.NewSectionReader(a.file, s.offset, s.size)), nil
 }
 
-func (a *archive) read() (Index, error) {
+func (a *archive) read(ctx context.Context) (Index, error) {
 	s, ok := a.entries["index.json"]
 	if !ok || s.size > maxManifest {
 		return Index{}, errors.New("it is not an OCI image layout: no index.json")
@@ -99,7 +99,6 @@ func (a *archive) read() (Index, error) {
 			return Index{}, errors.New("index.json names several things")
 		}
 	}
-	ctx := context.Background()
 	x := Index{Descriptor: desc, Images: []Image{{Descriptor: desc}}}
 	var err error
 	if x.Raw, err = fetch(ctx, a, desc); err != nil {

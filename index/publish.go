@@ -73,7 +73,7 @@ func Publish(ctx context.Context, r Registry, moves []Move) ([]Receipt, error) {
 			return nil
 		})
 	}
-	_ = eg.Wait() //nolint:errcheck // every error is in missing
+	_ = eg.Wait()
 	if err := tagErrors(moves, missing); err != nil {
 		return nil, err
 	}

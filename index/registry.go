@@ -96,7 +96,7 @@ func CheckPush(ctx context.Context, r Registry, ref string) error {
 	url := host.Scheme + "://" + host.Host + host.Path + "/" + reference.Path(named) + "/blobs/uploads/"
 	ctx = docker.ContextWithAppendPullRepositoryScope(ctx, reference.Path(named))
 	ctx = docker.WithScope(ctx, "repository:"+reference.Path(named)+":pull,push")
-	res, err := roundTrip(ctx, host, http.MethodPost, url)
+	header, err := roundTrip(ctx, host, http.MethodPost, url)
 	var status *statusError
 	switch {
 	case errors.As(err, &status):
@@ -104,12 +104,12 @@ func CheckPush(ctx context.Context, r Registry, ref string) error {
 	case err != nil:
 		return fmt.Errorf("registry %s cannot be reached: %w", reference.Domain(named), withoutURL(err))
 	}
-	if location := res.Header.Get("Location"); strings.HasPrefix(location, "/") || strings.HasPrefix(location, host.Scheme+"://"+host.Host+"/") {
+	if location := header.Get("Location"); strings.HasPrefix(location, "/") || strings.HasPrefix(location, host.Scheme+"://"+host.Host+"/") {
 		if strings.HasPrefix(location, "/") {
 			location = host.Scheme + "://" + host.Host + location
 		}
 		// An upload that is not taken back expires by itself.
-		_, _ = roundTrip(ctx, host, http.MethodDelete, location) //nolint:errcheck // see above
+		_, _ = roundTrip(ctx, host, http.MethodDelete, location)
 	}
 	return nil
 }
@@ -134,8 +134,8 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("status %d %s", e.code, http.StatusText(e.code))
 }
 
-// roundTrip sends a request without a body, answering one challenge for credentials.
-func roundTrip(ctx context.Context, host docker.RegistryHost, method, url string) (*http.Response, error) {
+// roundTrip sends a request without a body, answering one challenge for credentials, and returns the answer's header.
+func roundTrip(ctx context.Context, host docker.RegistryHost, method, url string) (http.Header, error) {
 	for try := 0; ; try++ {
 		req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 		if err != nil {
@@ -148,13 +148,13 @@ func roundTrip(ctx context.Context, host docker.RegistryHost, method, url string
 		if err != nil {
 			return nil, err
 		}
-		_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody) //nolint:errcheck // the status is all that matters
+		_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
 		if err := res.Body.Close(); err != nil {
 			return nil, err
 		}
 		switch {
 		case res.StatusCode < http.StatusMultipleChoices:
-			return res, nil
+			return res.Header, nil
 		case res.StatusCode == http.StatusUnauthorized && try == 0:
 			if err := host.Authorizer.AddResponses(ctx, []*http.Response{res}); err != nil {
 				return nil, &statusError{res.StatusCode}

@@ -55,7 +55,7 @@ func (s Strategy) MarshalText() ([]byte, error) { return []byte(s.String()), nil
 func (s *Strategy) UnmarshalText(text []byte) error {
 	for i, name := range strategyNames {
 		if name == string(text) {
-			*s = Strategy(i) //nolint:gosec // an index of a five-element array
+			*s = Strategy(i)
 			return nil
 		}
 	}

@@ -66,7 +66,7 @@ func printSources(w io.Writer, err error) {
 				continue
 			}
 			seen[key] = true
-			_ = s.Print(w) //nolint:errcheck // standard error is gone: nobody to tell
+			_ = s.Print(w)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func printSources(w io.Writer, err error) {
 // flatten lists the parts of a joined error, however deep.
 func flatten(err error) []error {
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		if joined, ok := e.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the chain is walked by hand
+		if joined, ok := e.(interface{ Unwrap() []error }); ok {
 			var out []error
 			for _, part := range joined.Unwrap() {
 				out = append(out, flatten(part)...)

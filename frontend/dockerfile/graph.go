@@ -19,6 +19,7 @@ type graph struct {
 // node is a stage of a graph.
 type node struct {
 	*stage
+
 	parent   *node              // the stage it is built FROM, nil if that is an image
 	pin      platforms.Platform // its own --platform, zero if there is none
 	sources  []*node            // stages it copies or mounts from

@@ -42,7 +42,7 @@ func (g *graph) moves() (map[int]bool, []Finding) {
 func (g *graph) obstacle(n *node) string {
 	for _, m := range g.family(n) {
 		switch {
-		case m == g.export && m == n:
+		case n == g.export:
 			return "it is the exported stage, whose files are the target's own"
 		case m == g.export:
 			return fmt.Sprintf("the exported stage inherits from %s (line %d)", g.root(n).title(), g.root(n).line)

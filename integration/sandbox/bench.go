@@ -111,8 +111,7 @@ func linkTree(src, dst string) error {
 		}
 		return os.Link(path, to)
 	})
-	var link *os.LinkError
-	if errors.As(err, &link) { // another file system: copy
+	if _, ok := errors.AsType[*os.LinkError](err); ok { // another file system: copy
 		return errors.Join(os.RemoveAll(dst), os.CopyFS(dst, os.DirFS(src)))
 	}
 	return err

@@ -23,9 +23,9 @@ func cacheDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// kept returns the folder kind/key of the cache. Where it does not exist yet, make fills it: in a temporary folder
-// beside it that is renamed when make returns nil, under a lock that other processes wait for.
-func kept(kind, key string, make func(dir string) error) (_ string, err error) {
+// kept returns the folder kind/key of the cache. Where it does not exist yet, fill makes it: in a temporary folder
+// beside it that is renamed when fill returns nil, under a lock that other processes wait for.
+func kept(kind, key string, fill func(dir string) error) (_ string, err error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
@@ -51,10 +51,10 @@ func kept(kind, key string, make func(dir string) error) (_ string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	if err := os.Chmod(tmp, 0o755); err != nil { //nolint:gosec // programs and public images, readable by all
+	if err := os.Chmod(tmp, 0o755); err != nil {
 		return "", err
 	}
-	if err := make(tmp); err != nil {
+	if err := fill(tmp); err != nil {
 		return "", fmt.Errorf("preparing %s: %w", kind, err)
 	}
 	return final, os.Rename(tmp, final)
@@ -62,7 +62,7 @@ func kept(kind, key string, make func(dir string) error) (_ string, err error) {
 
 // lock takes an exclusive advisory lock on the file, waiting for it, and returns its release.
 func lock(file string) (func() error, error) {
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // an empty lock file
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}

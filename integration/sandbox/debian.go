@@ -42,7 +42,7 @@ func install(ctx context.Context, programs map[string]string) error {
 		return err
 	}
 	defer func() { _ = unlock() }()
-	say("installing %s from Debian", strings.Join(args[5:], ", "))
+	sayf("installing %s from Debian", strings.Join(args[5:], ", "))
 	env := []string{"DEBIAN_FRONTEND=noninteractive"}
 	if _, err := run(ctx, command{Args: []string{"apt-get", "update", "-qq"}, Env: env}); err != nil {
 		return err
@@ -68,7 +68,7 @@ func registerQEMU(ctx context.Context) error {
 		return errors.New("no QEMU handlers in /usr/lib/binfmt.d: is qemu-user-static installed?")
 	}
 	for _, conf := range confs {
-		text, err := os.ReadFile(conf) //nolint:gosec // a package's own file
+		text, err := os.ReadFile(conf)
 		if err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ func registerQEMU(ctx context.Context) error {
 func registerHandlers(conf []byte) error {
 	for lines := bufio.NewScanner(bytes.NewReader(conf)); lines.Scan(); {
 		line := strings.TrimSpace(lines.Text())
-		name := strings.Split(strings.TrimPrefix(line, ":"), ":")[0]
+		name, _, _ := strings.Cut(strings.TrimPrefix(line, ":"), ":")
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
@@ -145,7 +145,7 @@ func fetchBusybox(ctx context.Context, dir, arch string) ([]byte, error) {
 		return nil, err
 	}
 	for _, name := range []string{"bin/busybox", "usr/bin/busybox"} {
-		if b, err := os.ReadFile(filepath.Join(lists, "x", name)); err == nil { //nolint:gosec // inside our own folder
+		if b, err := os.ReadFile(filepath.Join(lists, "x", name)); err == nil {
 			return b, nil
 		}
 	}

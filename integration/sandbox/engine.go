@@ -18,15 +18,15 @@ type Engine struct {
 
 // StartEngine starts Debian's Docker Engine with the bench's registry as its mirror, for the length of a test. Its BuildKit
 // is years old, which is the point.
-func (s *Sandbox) StartEngine(t testing.TB) *Engine {
-	t.Helper()
-	ctx := t.Context()
+func (s *Sandbox) StartEngine(tb testing.TB) *Engine {
+	tb.Helper()
+	ctx := tb.Context()
 	if err := install(ctx, map[string]string{"dockerd": "docker.io", "docker": "docker.io"}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "mfeng")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	host := "unix://" + filepath.Join(dir, "d.sock")
 	// Without iptables and bridge it disturbs nothing on the machine; containers use the host's network.
@@ -37,52 +37,52 @@ func (s *Sandbox) StartEngine(t testing.TB) *Engine {
 		"--pidfile", filepath.Join(dir, "pid"), "--iptables=false", "--ip6tables=false", "--bridge=none",
 		"--insecure-registry", s.Registry.Addr, "--registry-mirror", "http://"+s.Registry.Addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("end of dockerd's log:\n%s", p.tail())
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("end of dockerd's log:\n%s", p.tail())
 		}
 		if err := p.stop(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return &Engine{Host: host}
 }
 
 // NewNode starts a buildkitd for the length of a test.
-func (s *Sandbox) NewNode(t testing.TB, opt NodeOptions) *Node {
-	t.Helper()
-	n, err := s.StartNode(t.Context(), opt)
+func (s *Sandbox) NewNode(tb testing.TB, opt NodeOptions) *Node {
+	tb.Helper()
+	n, err := s.StartNode(tb.Context(), opt)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return n
 }
 
 // NewRegistry starts a registry that wants a user's password, for the length of a test.
-func (s *Sandbox) NewRegistry(t testing.TB, user, password string) *Registry {
-	t.Helper()
+func (s *Sandbox) NewRegistry(tb testing.TB, user, password string) *Registry {
+	tb.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	htpasswd := filepath.Join(dir, "htpasswd")
 	if err := os.WriteFile(htpasswd, []byte(user+":"+string(hash)+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	r, err := startRegistryWith(t.Context(), s.Bin, filepath.Join(dir, "store"), s.Dir,
+	r, err := startRegistryWith(tb.Context(), s.Bin, filepath.Join(dir, "store"), s.Dir,
 		fmt.Sprintf("auth: {htpasswd: {realm: sandbox, path: %q}}\n", htpasswd))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := r.stop(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return r

@@ -29,13 +29,12 @@ func (b *Bench) Exec(ctx context.Context, dir string, args ...string) (Output, e
 	if err != nil {
 		return Output{}, err
 	}
-	cmd := exec.CommandContext(ctx, "env", append(env, args...)...) //nolint:gosec // running programs is the purpose
+	cmd := exec.CommandContext(ctx, "env", append(env, args...)...)
 	cmd.Dir = dir
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err = cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = nil
 	}
 	return Output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}, err
@@ -78,9 +77,9 @@ func (b *Bench) RunImage(ctx context.Context, ref, platform string) (string, err
 	if len(args) == 0 {
 		return "", fmt.Errorf("%s has neither entrypoint nor command", ref)
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the image's own command
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	if !strings.HasPrefix(args[0], "/") {
-		cmd = exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, args...)...) //nolint:gosec // as above
+		cmd = exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `exec "$@"`, "sh"}, args...)...)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
 	cmd.Dir = "/" + strings.TrimPrefix(image.Config.WorkingDir, "/")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -39,18 +40,22 @@ func (b *Bench) pushFrontend(ctx context.Context, name string) (string, error) {
 		return "", err
 	}
 	ref := b.Registry.Addr + "/" + name
-	_, err = run(ctx, command{Args: []string{filepath.Join(b.Bin, "crane"), "push", "--index", filepath.Join(work, "layout"), ref}})
-	return ref, err
+	return ref, push(ctx, b.Bin, filepath.Join(work, "layout"), ref)
 }
 
-// FrontendLayout compiles the gateway frontend for the machine at hand and writes its image as an OCI layout.
+// FrontendLayout compiles this checkout's gateway frontend for the machine at hand and writes its image as an OCI
+// layout.
 func FrontendLayout(ctx context.Context, dir string) error {
-	bin := dir + ".bin"
-	path, err := build(ctx, bin, "./cmd/manifold-frontend", "GOFLAGS=-ldflags=-s")
+	path, err := build(ctx, dir+".bin", "./cmd/manifold-frontend")
 	if err != nil {
 		return err
 	}
-	binary, err := os.ReadFile(path) //nolint:gosec // just built
+	return frontendLayout(dir, path)
+}
+
+// frontendLayout writes a frontend image FROM scratch around a program.
+func frontendLayout(dir, path string) error {
+	binary, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
@@ -58,15 +63,13 @@ func FrontendLayout(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	layer, err := l.addFiles([]entry{folder("bin"), program("bin/manifold-frontend", binary)})
+	name := "bin/" + filepath.Base(path)
+	layer, err := l.addFiles([]entry{folder("bin"), program(name, binary)})
 	if err != nil {
 		return err
 	}
-	p, err := platforms.Parse("linux/amd64")
-	if err != nil {
-		return err
-	}
-	image, err := l.addImage(p, ocispec.ImageConfig{Entrypoint: []string{"/bin/manifold-frontend"}, Labels: frontendLabels}, layer)
+	p := platforms.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}.Normalize()
+	image, err := l.addImage(p, ocispec.ImageConfig{Entrypoint: []string{"/" + name}, Labels: frontendLabels}, layer)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func images(ctx context.Context, bin string) (string, error) {
 		return "", err
 	}
 	return kept("images", key, func(dir string) error {
-		say("making multi-platform golang, busybox and alpine images (about a minute, once)")
+		sayf("making multi-platform golang, busybox and alpine images (about a minute, once)")
 		work, err := os.MkdirTemp("", "manifold-images-")
 		if err != nil {
 			return err
@@ -78,13 +78,30 @@ func seed(ctx context.Context, bin, dir, work string, names map[string][]string)
 	defer func() { err = errors.Join(err, reg.stop()) }()
 	for name, refs := range names {
 		for _, ref := range refs {
-			args := []string{filepath.Join(bin, "crane"), "push", "--index", filepath.Join(work, name), reg.Addr + "/" + ref}
-			if _, err := run(ctx, command{Args: args}); err != nil {
+			if err := push(ctx, bin, filepath.Join(work, name), reg.Addr+"/"+ref); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// push pushes a layout: as an index if it holds several images, else as the image.
+func push(ctx context.Context, bin, layout, ref string) error {
+	raw, err := os.ReadFile(filepath.Join(layout, "index.json"))
+	if err != nil {
+		return err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return err
+	}
+	args := []string{filepath.Join(bin, "crane"), "push"}
+	if len(index.Manifests) > 1 {
+		args = append(args, "--index")
+	}
+	_, err = run(ctx, command{Args: append(args, layout, ref)})
+	return err
 }
 
 // busybox is one platform's static busybox and the names of its applets.
@@ -114,18 +131,21 @@ func busyboxes(ctx context.Context, work string) ([]busybox, error) {
 		return nil, err
 	}
 	// All come from one Debian version, so the build machine's applets are everyone's.
+	applets, err := appletsOf(ctx, work, out[0].Program)
+	for i := range out {
+		out[i].Applets = applets
+	}
+	return out, err
+}
+
+// appletsOf asks a busybox for the machine at hand what it can do.
+func appletsOf(ctx context.Context, work string, program []byte) ([]string, error) {
 	path := filepath.Join(work, "busybox-applets")
-	if err := os.WriteFile(path, out[0].Program, 0o700); err != nil { //nolint:gosec // it is run next
+	if err := os.WriteFile(path, program, 0o700); err != nil {
 		return nil, err
 	}
 	list, err := run(ctx, command{Args: []string{path, "--list"}})
-	if err != nil {
-		return nil, err
-	}
-	for i := range out {
-		out[i].Applets = strings.Fields(string(list))
-	}
-	return out, nil
+	return strings.Fields(string(list)), err
 }
 
 // base lists the files of a small Linux system around one busybox.
@@ -226,7 +246,9 @@ func toolchain(ctx context.Context, p platforms.Platform) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var got struct{ Dir string }
+	var got struct {
+		Dir string `json:"Dir"`
+	}
 	return got.Dir, errors.Join(json.Unmarshal(out, &got), nonEmpty(got.Dir, mod))
 }
 

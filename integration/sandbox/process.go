@@ -35,12 +35,12 @@ type process struct {
 // start starts a daemon whose output goes to NAME.log in dir, and waits until ready returns nil.
 func start(ctx context.Context, dir, name string, ready func(context.Context) error, args ...string) (*process, error) {
 	logFile := filepath.Join(dir, name+".log")
-	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644) //nolint:gosec // a log
+	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // a daemon outlives the call that starts it
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // a daemon outlives the call that starts it
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, f, f
 	// A process group of its own keeps a terminal's Ctrl-C from reaching the daemon before its clients are done.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

@@ -69,7 +69,7 @@ var notInName = regexp.MustCompile(`[^a-z0-9]+`)
 // namespace makes a repository prefix of a test's name that no other run has.
 func namespace(test string) string {
 	b := make([]byte, 4)
-	_, _ = rand.Read(b) //nolint:errcheck // it never fails
+	_, _ = rand.Read(b)
 	return strings.Trim(notInName.ReplaceAllString(strings.ToLower(test), "-"), "-") + "-" + hex.EncodeToString(b)
 }
 

@@ -26,22 +26,26 @@ var repoRoot = sync.OnceValues(func() (string, error) {
 	return filepath.Dir(mod), nil
 })
 
-// tools returns the folder with the programs that tools/go.mod pins: buildkitd, buildctl, registry, buildx, crane.
+// buildkitVersion is what the daemons call themselves; tools/go.mod pins the same.
+const buildkitVersion = "v0.33.1"
+
+// tools returns the folder with the programs that tools/go.mod pins: buildkitd, buildctl, the reference frontend,
+// registry, buildx and crane.
 func tools(ctx context.Context) (string, error) {
 	root, err := repoRoot()
 	if err != nil {
 		return "", err
 	}
 	mod := filepath.Join(root, "tools")
-	key, err := keyOf([]string{filepath.Join(mod, "go.mod"), filepath.Join(mod, "go.sum")}, runtime.Version(), runtime.GOARCH)
+	key, err := keyOf([]string{filepath.Join(mod, "go.mod"), filepath.Join(mod, "go.sum")}, runtime.Version(), runtime.GOARCH, buildkitVersion)
 	if err != nil {
 		return "", err
 	}
 	return kept("tools", key, func(dir string) error {
-		say("building buildkitd, buildctl, registry, buildx and crane as pinned in tools/go.mod (some minutes, once)")
+		sayf("building buildkitd, buildctl, registry, buildx and crane as pinned in tools/go.mod (some minutes, once)")
 		_, err := run(ctx, command{
 			Dir: mod, Env: []string{"CGO_ENABLED=0", "GOFLAGS="},
-			Args: []string{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir + "/", "tool"},
+			Args: []string{"go", "build", "-trimpath", "-ldflags=-s -w -X github.com/moby/buildkit/version.Version=" + buildkitVersion, "-o", dir + "/", "tool"},
 		})
 		return err
 	})
@@ -73,7 +77,7 @@ type command struct {
 
 // run runs a program to its end and returns its standard output. The error carries what the program printed.
 func run(ctx context.Context, c command) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...) //nolint:gosec // the sandbox runs programs by design
+	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	cmd.Dir = c.Dir
 	cmd.Env = append(os.Environ(), c.Env...)
 	if c.In != nil {
@@ -87,5 +91,5 @@ func run(ctx context.Context, c command) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// say tells a person what takes long. It writes to standard error, where go test shows it.
-func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "sandbox: "+format+"\n", args...) }
+// sayf tells a person what takes long. It writes to standard error, where go test shows it.
+func sayf(format string, args ...any) { fmt.Fprintf(os.Stderr, "sandbox: "+format+"\n", args...) }

@@ -42,7 +42,7 @@ func run(args []string) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	cmd := exec.CommandContext(ctx, "env", append(env, args...)...) //nolint:gosec // running a command is the purpose
+	cmd := exec.CommandContext(ctx, "env", append(env, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	var exit *exec.ExitError
