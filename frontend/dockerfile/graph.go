@@ -121,12 +121,12 @@ func (g *graph) root(n *node) *node {
 }
 
 // runsOn is the platform a stage is run on.
-func (g *graph) runsOn(n *node, moved map[int]bool) platforms.Platform {
+func (g *graph) runsOn(n *node, moved map[int]string) platforms.Platform {
 	root := g.root(n)
 	switch {
 	case !root.pin.IsZero():
 		return root.pin
-	case moved[n.index]:
+	case moved[n.index] != "":
 		return g.build
 	default:
 		return g.target.Platform

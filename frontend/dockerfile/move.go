@@ -13,9 +13,9 @@ const RuleNotMoved = "CrossStageNotMoved"
 //
 // Under strategy=cross these are the stages that are told their target by an argument they declare, unless the user
 // pinned them, the exported image inherits from them, or a stage that is not told its target shares their beginning:
-// a FROM chain runs on one platform.
-func (g *graph) moves() (map[int]bool, []Finding) {
-	moved := map[int]bool{}
+// a FROM chain runs on one platform. The map's values are the reasons.
+func (g *graph) moves() (map[int]string, []Finding) {
+	moved := map[int]string{}
 	if !g.movable() {
 		return moved, nil
 	}
@@ -24,6 +24,9 @@ func (g *graph) moves() (map[int]bool, []Finding) {
 		if n.told.name == "" || len(n.runs) == 0 || !g.root(n).pin.IsZero() {
 			continue
 		}
+		if g.ancestor(n, g.export) {
+			continue // nobody expects a part of the exported image to be made elsewhere
+		}
 		if obstacle := g.obstacle(n); obstacle != "" {
 			findings = append(findings, Finding{
 				Target: g.target.Platform, Line: n.line, Rule: RuleNotMoved,
@@ -31,8 +34,11 @@ func (g *graph) moves() (map[int]bool, []Finding) {
 			})
 			continue
 		}
-		for m := n; m != nil; m = m.parent {
-			moved[m.index] = true
+		moved[n.index] = fmt.Sprintf("declares %s on line %d", n.told.name, n.told.line)
+		for m := n.parent; m != nil; m = m.parent {
+			if moved[m.index] == "" {
+				moved[m.index] = fmt.Sprintf("stage %s, which inherits from it, declares %s on line %d", n.title(), n.told.name, n.told.line)
+			}
 		}
 	}
 	return moved, findings

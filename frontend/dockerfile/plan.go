@@ -70,7 +70,7 @@ type Plan struct {
 type targetPlan struct {
 	target Target
 	build  platforms.Platform
-	moved  map[int]bool // stages moved to the build platform
+	moved  map[int]string // stages moved to the build platform, and why
 }
 
 // Plan decides how each stage is run for each target.
@@ -102,7 +102,7 @@ func (f *File) Plan(req PlanRequest) (Plan, error) {
 }
 
 // step describes how a stage is run.
-func (g *graph) step(n *node, moved map[int]bool, host platforms.Host) Step {
+func (g *graph) step(n *node, moved map[int]string, host platforms.Host) Step {
 	s := Step{
 		Stage: n.title(), Line: n.line, Target: g.target.Platform, Platform: g.runsOn(n, moved),
 		Executes: len(n.runs) > 0,
@@ -115,9 +115,9 @@ func (g *graph) step(n *node, moved map[int]bool, host platforms.Host) Step {
 	case root.platform != "":
 		s.Strategy = pinnedStrategy(s.Platform, s.Target, host)
 		s.Reason = fmt.Sprintf("--platform=%s on line %d", root.platform, root.line)
-	case moved[n.index]:
+	case moved[n.index] != "":
 		s.Strategy = platforms.Cross
-		s.Reason = fmt.Sprintf("declares %s on line %d", n.told.name, n.told.line)
+		s.Reason = moved[n.index]
 	case host.RunsNatively(s.Target):
 		s.Strategy = platforms.Native
 		s.Reason = "the node runs " + s.Target.String() + " itself"

@@ -34,12 +34,12 @@ func (f *File) For(target platforms.Platform, plan Plan) ([]byte, error) {
 		case "from":
 			at++
 			told = false
-			if t.moved[at] && f.find(f.stages[at].base, at) < 0 {
+			if t.moved[at] != "" && f.find(f.stages[at].base, at) < 0 {
 				moveFrom(text, n)
 			}
 		case "arg":
 			var more []string
-			if at >= 0 && t.moved[at] && !told && declaresGo(n) {
+			if at >= 0 && t.moved[at] != "" && !told && declaresGo(n) {
 				more, told = f.goKin(at, t), true
 			}
 			f.fillArg(text, n, at < 0, t.target, predefined, more)

@@ -1,0 +1,213 @@
+package dockerfile_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+var update = flag.Bool("update", false, "write what the planner says into testdata/plan")
+
+// TestPlan plans and rewrites each file of testdata/plan. An archive's comment holds lines "key: value" (targets, host,
+// strategy, stage, arg, context), its file Dockerfile the input, "plan" the steps, findings and errors, and a file named for
+// a target the text it is built from, where that differs from the input.
+func TestPlan(t *testing.T) {
+	files, err := filepath.Glob("testdata/plan/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no cases", err)
+	}
+	for _, name := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := readCase(t, archive)
+			got := c.run(t)
+			if *update {
+				if err := os.WriteFile(name, txtar.Format(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(txtar.Format(archive)), string(txtar.Format(got))); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+// planCase is one archive.
+type planCase struct {
+	comment []byte
+	src     []byte
+	req     dockerfile.PlanRequest
+}
+
+func readCase(t *testing.T, a *txtar.Archive) planCase {
+	t.Helper()
+	c := planCase{comment: a.Comment, src: a.Files[0].Data}
+	host, targets := "linux/amd64,linux/386,linux/arm64,linux/arm/v7,linux/s390x", "linux/amd64,linux/arm64"
+	var target dockerfile.Target
+	target.BuildArgs = map[string]string{}
+	for line := range strings.Lines(string(a.Comment)) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
+		if !ok || strings.HasPrefix(line, "#") {
+			continue
+		}
+		var err error
+		switch key {
+		case "host":
+			host = value
+		case "targets":
+			targets = value
+		case "strategy":
+			target.Strategy, err = platforms.ParseStrategy(value)
+		case "stage":
+			target.Stage = value
+		case "context":
+			c.req.Contexts = append(c.req.Contexts, value)
+		case "arg":
+			name, v, _ := strings.Cut(value, "=")
+			target.BuildArgs[name] = v
+		default:
+			t.Fatalf("unknown key %q", key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if c.req.Host, err = platforms.HostOf(list(t, host)); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list(t, targets) {
+		one := target
+		one.Platform = p
+		c.req.Targets = append(c.req.Targets, one)
+	}
+	return c
+}
+
+// run plans the case and writes what came out of it as an archive.
+func (c planCase) run(t *testing.T) *txtar.Archive {
+	t.Helper()
+	out := &txtar.Archive{Comment: c.comment, Files: []txtar.File{{Name: "Dockerfile", Data: c.src}}}
+	file, err := dockerfile.Parse("Dockerfile", c.src)
+	if err != nil {
+		out.Files = append(out.Files, txtar.File{Name: "plan", Data: []byte("error: " + err.Error() + "\n")})
+		return out
+	}
+	plan, planErr := file.Plan(c.req)
+	var b bytes.Buffer
+	for _, s := range plan.Steps {
+		fmt.Fprintf(&b, "%-14s %-8s %-8s on %s: %s\n", s.Target, s.Stage, s.Strategy, s.Platform, s.Reason)
+	}
+	for _, f := range plan.Findings {
+		fmt.Fprintf(&b, "warning: line %d: %s: %s\n", f.Line, f.Rule, f.Message)
+	}
+	if planErr != nil {
+		fmt.Fprintf(&b, "error: %v\n", planErr)
+	}
+	out.Files = append(out.Files, txtar.File{Name: "plan", Data: b.Bytes()})
+	for _, target := range c.req.Targets {
+		text, err := file.For(target.Platform, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(text, c.src) {
+			out.Files = append(out.Files, txtar.File{Name: target.Platform.String(), Data: text})
+		}
+		checkRewrite(t, c.src, text, target, c.req)
+	}
+	return out
+}
+
+// checkRewrite holds a rewritten text to what every rewriting promises: the same lines, the same stages, and nothing more
+// to do the second time.
+func checkRewrite(t *testing.T, src, text []byte, target dockerfile.Target, req dockerfile.PlanRequest) {
+	t.Helper()
+	if a, b := bytes.Count(src, []byte("\n")), bytes.Count(text, []byte("\n")); a != b {
+		t.Errorf("%s: %d lines became %d", target.Platform, a, b)
+	}
+	again, err := dockerfile.Parse("Dockerfile", text)
+	if err != nil {
+		t.Fatalf("%s: the rewritten text does not parse: %v\n%s", target.Platform, err, text)
+	}
+	req.Targets = []dockerfile.Target{target}
+	plan, _ := again.Plan(req) //nolint:errcheck // refusals are part of the plan already
+	twice, err := again.For(target.Platform, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(twice, text) {
+		t.Errorf("%s: rewriting twice changes more\n%s", target.Platform, cmp.Diff(string(text), string(twice)))
+	}
+	first, err := dockerfile.Parse("Dockerfile", src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := 1; line <= bytes.Count(src, []byte("\n")); line++ {
+		if a, b := first.StageAt(line), again.StageAt(line); a != b {
+			t.Errorf("%s: line %d was in stage %q and is in %q", target.Platform, line, a, b)
+		}
+	}
+}
+
+// FuzzParse holds every Dockerfile that parses to the promises of a rewriting, and none to panic.
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("testdata/plan/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		a, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(a.Files[0].Data)
+	}
+	arm, err := platforms.Parse("linux/arm/v7")
+	if err != nil {
+		f.Fatal(err)
+	}
+	amd64, err := platforms.Parse("linux/amd64")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		file, err := dockerfile.Parse("Dockerfile", src)
+		if err != nil {
+			return
+		}
+		req := dockerfile.PlanRequest{
+			Host:    platforms.Host{Native: amd64},
+			Targets: []dockerfile.Target{{Platform: arm, Strategy: platforms.Cross}},
+		}
+		plan, _ := file.Plan(req) //nolint:errcheck // a refusal is fine
+		text, err := file.For(arm, plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkRewrite(t, src, text, req.Targets[0], req)
+	})
+}
+
+func list(t *testing.T, s string) []platforms.Platform {
+	t.Helper()
+	out, err := platforms.ParseList(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
