@@ -75,3 +75,16 @@ func frontendLayout(dir, path string) error {
 	}
 	return l.finish([]ocispec.Descriptor{image})
 }
+
+// ReferenceFrontend pushes the reference frontend of the pinned BuildKit as an image and returns its reference.
+func (b *Bench) ReferenceFrontend(ctx context.Context) (string, error) {
+	work, err := os.MkdirTemp(b.Dir, "reference-")
+	if err != nil {
+		return "", err
+	}
+	if err := frontendLayout(filepath.Join(work, "layout"), filepath.Join(b.Bin, "dockerfile-frontend")); err != nil {
+		return "", err
+	}
+	ref := b.Registry.Addr + "/reference/dockerfile:dev"
+	return ref, push(ctx, b.Bin, filepath.Join(work, "layout"), ref)
+}

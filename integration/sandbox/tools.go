@@ -29,25 +29,35 @@ var repoRoot = sync.OnceValues(func() (string, error) {
 // buildkitVersion is what the daemons call themselves; tools/go.mod pins the same.
 const buildkitVersion = "v0.33.1"
 
-// tools returns the folder with the programs that tools/go.mod pins: buildkitd, buildctl, the reference frontend,
-// registry, buildx and crane.
+// tools returns the folder with the programs that tools/go.mod and tools/peers/go.mod pin: buildkitd, buildctl and the
+// reference frontend; registry, buildx and crane. They are two modules because BuildKit has to be built from the
+// versions its own go.mod names to behave as it is released.
 func tools(ctx context.Context) (string, error) {
 	root, err := repoRoot()
 	if err != nil {
 		return "", err
 	}
-	mod := filepath.Join(root, "tools")
-	key, err := keyOf([]string{filepath.Join(mod, "go.mod"), filepath.Join(mod, "go.sum")}, runtime.Version(), runtime.GOARCH, buildkitVersion)
+	mods := []string{filepath.Join(root, "tools"), filepath.Join(root, "tools", "peers")}
+	var pins []string
+	for _, mod := range mods {
+		pins = append(pins, filepath.Join(mod, "go.mod"), filepath.Join(mod, "go.sum"))
+	}
+	key, err := keyOf(pins, runtime.Version(), runtime.GOARCH, buildkitVersion)
 	if err != nil {
 		return "", err
 	}
 	return kept("tools", key, func(dir string) error {
-		sayf("building buildkitd, buildctl, registry, buildx and crane as pinned in tools/go.mod (some minutes, once)")
-		_, err := run(ctx, command{
-			Dir: mod, Env: []string{"CGO_ENABLED=0", "GOFLAGS="},
-			Args: []string{"go", "build", "-trimpath", "-ldflags=-s -w -X github.com/moby/buildkit/version.Version=" + buildkitVersion, "-o", dir + "/", "tool"},
-		})
-		return err
+		sayf("building buildkitd, buildctl, registry, buildx and crane as pinned in tools/ (some minutes, once)")
+		for _, mod := range mods {
+			_, err := run(ctx, command{
+				Dir: mod, Env: []string{"CGO_ENABLED=0", "GOFLAGS="},
+				Args: []string{"go", "build", "-trimpath", "-ldflags=-s -w -X github.com/moby/buildkit/version.Version=" + buildkitVersion, "-o", dir + "/", "tool"},
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

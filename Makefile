@@ -1,0 +1,34 @@
+# Everything here needs Go, git and root; what else is missing is built or installed on the way.
+SANDBOX = go run ./integration/cmd/sandbox
+
+.PHONY: help demo test unit lint conformance bench image fuzz
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+demo: ## build an example for five platforms on a private BuildKit, publish it, run each image
+	@$(SANDBOX) sh examples/demo.sh
+
+test: ## every test, the stories with real daemons included
+	REQUIRE_DAEMON=1 go test -timeout 40m ./...
+
+unit: ## the tests that need no daemon
+	go test $$(go list ./... | grep -v /integration)
+
+lint: ## go vet, golangci-lint and govulncheck as pinned in tools/lint
+	go vet ./...
+	go tool -modfile=tools/lint/go.mod golangci-lint run ./...
+
+conformance: ## BuildKit's own Dockerfile tests against our frontend, compared with the reference
+	go run ./integration/conformance
+
+bench: ## our figures beside the alternatives', in one run
+	go run ./integration/bench
+
+image: ## build the frontend image for every platform with itself, into manifold-image.tar
+	$(SANDBOX) manifold build --progress=plain -o type=oci,dest=manifold-image.tar .
+
+fuzz: ## each fuzz target for a minute
+	go test ./platforms -run '^$$' -fuzz FuzzParse -fuzztime 1m
+	go test ./platforms -run '^$$' -fuzz FuzzPattern -fuzztime 1m
+	go test ./frontend/dockerfile -run '^$$' -fuzz FuzzParse -fuzztime 1m

@@ -1,0 +1,104 @@
+// Command bench measures Manifold beside its alternatives, in one run on one machine, and prints the ratios:
+//
+//	go run ./integration/bench            every figure
+//	go run ./integration/bench -run cold  the figures whose names match
+//
+// Runs of the two sides alternate, so that whatever else the machine does meets both; the medians are compared. Each figure
+// has a goal, printed beside it. Nothing fails if a goal is missed: a figure is for people to read.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/manifold-build/manifold/integration/sandbox"
+)
+
+func main() {
+	pattern := flag.String("run", "", "regular expression of the figures to measure")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := measure(ctx, *pattern)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// figure is one comparison.
+type figure struct {
+	name         string
+	ours, theirs side
+	// rounds is how often each side is run after prepare.
+	rounds int
+	// most is the goal: the largest ratio of our time to theirs.
+	most float64
+}
+
+// side is one of the two things compared.
+type side struct {
+	name string
+	// run does the work once and returns how long it took.
+	run func(context.Context) (time.Duration, error)
+}
+
+func measure(ctx context.Context, pattern string) (err error) {
+	match, err := regexp.Compile(pattern)
+	if err != nil {
+		return err
+	}
+	bench, err := sandbox.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bench.Close()) }()
+	figures, err := all(ctx, bench)
+	if err != nil {
+		return err
+	}
+	fmt.Println("| work | ours | theirs | ratio | goal |")
+	fmt.Println("|---|---|---|---|---|")
+	for _, f := range figures {
+		if !match.MatchString(f.name) {
+			continue
+		}
+		if err := f.print(ctx); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+// print measures a figure and prints it as a row of a Markdown table.
+func (f figure) print(ctx context.Context) error {
+	var ours, theirs []time.Duration
+	for range f.rounds {
+		o, err := f.ours.run(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.ours.name, err)
+		}
+		t, err := f.theirs.run(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.theirs.name, err)
+		}
+		ours, theirs = append(ours, o), append(theirs, t)
+	}
+	o, t := median(ours), median(theirs)
+	_, err := fmt.Printf("| %s | %s: %.2f s | %s: %.2f s | %.2f | at most %.2f |\n",
+		f.name, f.ours.name, o.Seconds(), f.theirs.name, t.Seconds(), o.Seconds()/t.Seconds(), f.most)
+	return err
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
