@@ -28,7 +28,7 @@ func TestStories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	examples, err := filepath.Abs("../examples")
+	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestStories(t *testing.T) {
 			}
 			e.Setenv("REPO", sb.Repo()+"/"+filepath.Base(e.WorkDir))
 			e.Setenv("FRONTEND", frontendRef)
-			e.Setenv("EXAMPLES", examples)
+			e.Setenv("ROOT", root)
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("BUILDX_CONFIG", filepath.Join(e.WorkDir, ".buildx"))
 			return nil

@@ -41,7 +41,7 @@ COPY --from=build /app /app
 	// build cross declares GOARCH on line 2
 	// 1 emulate nothing is run in it
 	// FROM --platform=$BUILDPLATFORM golang:1.26 AS build
-	// ARG GOARCH=arm GOOS=linux GOARM=7
+	// ARG GOARCH=arm GOOS=linux GOARM=7 TARGETPLATFORM
 	// RUN go build -o /app .
 	// FROM scratch
 	// COPY --from=build /app /app

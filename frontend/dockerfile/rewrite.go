@@ -87,6 +87,8 @@ func lineEnd(line []byte) string { return string(line[len(bytes.TrimRight(line, 
 
 // goKin lists Go's variables that a moved stage needs besides those it declares, with the target's values: a stage
 // that says only ARG GOARCH means GOOS and GOARM too. What the stage or one of its ancestors sets stays theirs.
+// TARGETPLATFORM, which BuildKit fills in, is among them because BuildKit's progress reads it to show what a step on
+// the build platform is for ("linux/amd64->arm64").
 func (f *File) goKin(at int, t targetPlan) []string {
 	set := map[string]bool{}
 	for i := at; i >= 0; i = f.find(f.stages[i].base, i) {
@@ -106,8 +108,14 @@ func (f *File) goKin(at int, t targetPlan) []string {
 			out = append(out, v.Name+"="+v.Value)
 		}
 	}
+	if !set[targetPlatform] {
+		out = append(out, targetPlatform)
+	}
 	return out
 }
+
+// targetPlatform is BuildKit's automatic argument for the whole of the target's name.
+const targetPlatform = "TARGETPLATFORM"
 
 func declaresGo(n *parser.Node) bool {
 	for w := n.Next; w != nil; w = w.Next {

@@ -1,0 +1,34 @@
+package integration
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestImportArrows holds the direction of imports: what a package may not depend on, directly or through others.
+func TestImportArrows(t *testing.T) {
+	const module = "github.com/manifold-build/manifold/"
+	const buildkit = "github.com/moby/buildkit/client"
+	for pkg, forbidden := range map[string][]string{
+		"platforms":             {module, "github.com/moby/buildkit"},
+		"frontend/dockerfile":   {module + "index", module + "builder", module + "cmd", buildkit},
+		"frontend":              {module + "index", module + "builder", module + "cmd"},
+		"index":                 {module + "frontend", module + "builder", module + "cmd", "github.com/moby/buildkit"},
+		"builder":               {module + "cmd"},
+		"cmd/manifold":          {module + "integration", module + "examples"},
+		"cmd/manifold-frontend": {module + "index", module + "builder", module + "integration"},
+	} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+pkg).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", pkg, err)
+		}
+		for dep := range strings.FieldsSeq(string(out)) {
+			for _, f := range forbidden {
+				if strings.HasPrefix(dep, f) && dep != module+pkg {
+					t.Errorf("%s depends on %s", pkg, dep)
+				}
+			}
+		}
+	}
+}
