@@ -1,7 +1,7 @@
 # Everything here needs Go, git and root; what else is missing is built or installed on the way.
 SANDBOX = go run ./integration/cmd/sandbox
 
-.PHONY: help demo test unit lint conformance bench image fuzz
+.PHONY: help demo test unit lint vuln conformance bench image fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -15,9 +15,12 @@ test: ## every test, the stories with real daemons included
 unit: ## the tests that need no daemon
 	go test $$(go list ./... | grep -v /integration)
 
-lint: ## go vet, golangci-lint and govulncheck as pinned in tools/lint
+lint: ## go vet, and golangci-lint as pinned in tools/lint
 	go vet ./...
 	go tool -modfile=tools/lint/go.mod golangci-lint run ./...
+
+vuln: ## known vulnerabilities; asks the Go vulnerability database
+	go tool -modfile=tools/lint/go.mod govulncheck ./...
 
 conformance: ## BuildKit's own Dockerfile tests against our frontend, compared with the reference
 	go run ./integration/conformance

@@ -31,10 +31,10 @@ func TestTargetTags(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	for text, want := range map[string]string{
-		"{{.Tag}-":          "bad character",
-		"{{.Nothing}}":      "can't evaluate field Nothing",
-		"{{.OS}}":           "names docker.io/library/app:linux for linux/amd64 and for linux/arm64",
-		"-{{.Arch}}":        `"-amd64" is not a tag`,
+		"{{.Tag}-":     "bad character",
+		"{{.Nothing}}": "can't evaluate field Nothing",
+		"{{.OS}}":      "names docker.io/library/app:linux for linux/amd64 and for linux/arm64",
+		"-{{.Arch}}":   `"-amd64" is not a tag`,
 	} {
 		if _, err := targetTags(text, []string{"app:1"}, targets); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want one with %q", text, err, want)

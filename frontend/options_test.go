@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"testing"
@@ -163,7 +164,7 @@ func TestTargetsError(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &TargetError{Target: p, Stage: stage, File: "Dockerfile", Line: line, Err: errorString(msg)}
+		return &TargetError{Target: p, Stage: stage, File: "Dockerfile", Line: line, Err: errors.New(msg)}
 	}
 	errs := []*TargetError{
 		fail("linux/amd64", "build", 3, "exit code: 1"), fail("linux/arm64", "test", 7, "exit code: 2"), fail("linux/s390x", "build", 3, "exit code: 1"),
@@ -177,7 +178,3 @@ func TestTargetsError(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
-
-type errorString string
-
-func (e errorString) Error() string { return string(e) }

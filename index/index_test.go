@@ -36,12 +36,12 @@ type server struct {
 func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{}
-	real := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	whole := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hook := s.hook.Load(); hook != nil && (*hook)(w, r) {
 			return
 		}
-		real.ServeHTTP(w, r)
+		whole.ServeHTTP(w, r)
 	}))
 	t.Cleanup(h.Close)
 	s.addr = strings.TrimPrefix(h.URL, "http://")

@@ -49,8 +49,7 @@ func run(ctx context.Context, args []string) (err error) {
 			}
 		},
 	})
-	var target *builder.TargetError
-	if errors.As(err, &target) {
+	if target, ok := errors.AsType[*builder.TargetError](err); ok {
 		fmt.Fprintf(os.Stderr, "%s failed in stage %s, %s:%d\n", target.Target, target.Stage, target.File, target.Line)
 	}
 	if err != nil {

@@ -145,7 +145,7 @@ func checkRewrite(t *testing.T, src, text []byte, target dockerfile.Target, req 
 		t.Fatalf("%s: the rewritten text does not parse: %v\n%s", target.Platform, err, text)
 	}
 	req.Targets = []dockerfile.Target{target}
-	plan, _ := again.Plan(req) //nolint:errcheck // refusals are part of the plan already
+	plan, _ := again.Plan(req)
 	twice, err := again.For(target.Platform, plan)
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func FuzzParse(f *testing.F) {
 			Host:    platforms.Host{Native: amd64},
 			Targets: []dockerfile.Target{{Platform: arm, Strategy: platforms.Cross}},
 		}
-		plan, _ := file.Plan(req) //nolint:errcheck // a refusal is fine
+		plan, _ := file.Plan(req)
 		text, err := file.For(arm, plan)
 		if err != nil {
 			t.Fatal(err)

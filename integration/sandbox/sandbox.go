@@ -27,26 +27,26 @@ var opened bool
 // Start gives a test the bench of its process, and a registry namespace of its own. Without root the test is skipped,
 // and so it is if the bench cannot be prepared; with REQUIRE_DAEMON=1 in the environment it fails instead. Logs of the
 // daemons are shown if the test fails. The package's TestMain has to call [Main].
-func Start(t testing.TB) *Sandbox {
-	t.Helper()
+func Start(tb testing.TB) *Sandbox {
+	tb.Helper()
 	required := os.Getenv("REQUIRE_DAEMON") == "1"
 	if os.Geteuid() != 0 && !required {
-		t.Skip("a buildkitd needs root; REQUIRE_DAEMON=1 makes this a failure")
+		tb.Skip("a buildkitd needs root; REQUIRE_DAEMON=1 makes this a failure")
 	}
 	opened = true
 	b, err := shared()
 	if err != nil && !required {
-		t.Skipf("the test bench cannot be prepared: %v", err)
+		tb.Skipf("the test bench cannot be prepared: %v", err)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("end of buildkitd's log:\n%s", b.Node.process.tail())
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("end of buildkitd's log:\n%s", b.Node.process.tail())
 		}
 	})
-	return &Sandbox{Bench: b, namespace: namespace(t.Name())}
+	return &Sandbox{Bench: b, namespace: namespace(tb.Name())}
 }
 
 // Main runs a package's tests and ends the bench that they shared. It returns the exit code.
