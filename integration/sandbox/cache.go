@@ -46,7 +46,10 @@ func kept(kind, key string, fill func(dir string) error) (_ string, err error) {
 	if _, err := os.Stat(final); err == nil {
 		return final, nil // another process made it while this one waited
 	}
-	tmp, err := os.MkdirTemp(parent, ".tmp-")
+	if err := removeAbandoned(parent); err != nil {
+		return "", err
+	}
+	tmp, err := os.MkdirTemp(parent, temporary)
 	if err != nil {
 		return "", err
 	}
@@ -58,6 +61,23 @@ func kept(kind, key string, fill func(dir string) error) (_ string, err error) {
 		return "", fmt.Errorf("preparing %s: %w", kind, err)
 	}
 	return final, os.Rename(tmp, final)
+}
+
+// temporary begins the names of folders that are not whole.
+const temporary = ".tmp-"
+
+// removeAbandoned removes what a run that was killed left half-made. The caller holds the lock, so nobody is at it.
+func removeAbandoned(parent string) error {
+	left, err := filepath.Glob(filepath.Join(parent, temporary+"*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lock takes an exclusive advisory lock on the file, waiting for it, and returns its release.
