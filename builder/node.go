@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -34,6 +35,7 @@ type Node struct {
 	Version string
 
 	client *client.Client
+	stop   func() error // ends a buildkitd of this process's own; nil if there is none
 }
 
 // Dial connects to a buildkitd (unix://, tcp://, ssh://, docker-container://, podman-container://,
@@ -79,8 +81,14 @@ func Dial(ctx context.Context, address string) (*Node, error) {
 	return n, nil
 }
 
-// Close ends the connection.
-func (n *Node) Close() error { return n.client.Close() }
+// Close ends the connection and, for a node of [StartPrivate], the buildkitd.
+func (n *Node) Close() error {
+	err := n.client.Close()
+	if n.stop != nil {
+		err = errors.Join(err, n.stop())
+	}
+	return err
+}
 
 // dialDetail finds what the operating system said inside gRPC's wrapping of it.
 var dialDetail = regexp.MustCompile(`dial (?:unix|tcp) [^"]*`)

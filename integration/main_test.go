@@ -45,6 +45,12 @@ func TestStories(t *testing.T) {
 			e.Setenv("FRONTEND", frontendRef)
 			e.Setenv("ROOT", root)
 			e.Setenv("HOME", e.WorkDir)
+			state, err := os.MkdirTemp("", "mfst") // short: a socket's path holds 108 bytes
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { _ = os.RemoveAll(state) })
+			e.Setenv("STATE", state)
 			e.Setenv("BUILDX_CONFIG", filepath.Join(e.WorkDir, ".buildx"))
 			return nil
 		},

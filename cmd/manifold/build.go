@@ -48,7 +48,7 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	for _, p := range platforms.Repeats(strings.Join(f.platforms, ",")) {
 		fmt.Fprintf(s.err, "warning: --platform names %s twice, it is built once\n", p)
 	}
-	node, err := dial(ctx, f.builder)
+	node, err := dial(ctx, s, f.builder)
 	if err != nil {
 		return err
 	}

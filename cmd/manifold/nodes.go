@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,12 +17,37 @@ import (
 
 const builderUsage = "address of the BuildKit to use, as buildctl's --addr (default $BUILDKIT_HOST, or " + builder.DefaultAddress + ")"
 
-// dial connects to the node that the flag, the environment or the default names.
-func dial(ctx context.Context, address string) (*builder.Node, error) {
+// dial connects to the node that the flag, the environment or the default names. Where nobody named one and the default
+// does not answer, a buildkitd on PATH is started for this command; its cache is kept.
+func dial(ctx context.Context, s streams, address string) (*builder.Node, error) {
 	if address == "" {
 		address = os.Getenv("BUILDKIT_HOST")
 	}
-	return builder.Dial(ctx, address)
+	node, err := builder.Dial(ctx, address)
+	if err == nil || address != "" {
+		return node, err
+	}
+	if _, lookErr := exec.LookPath("buildkitd"); lookErr != nil {
+		return nil, err
+	}
+	dir, err := stateDir()
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(s.err, "no BuildKit at %s: using a private one, its cache is in %s\n", builder.DefaultAddress, dir)
+	return builder.StartPrivate(ctx, dir)
+}
+
+// stateDir is where a private BuildKit's cache is kept, by the XDG Base Directory Specification.
+func stateDir() (string, error) {
+	if base := os.Getenv("XDG_STATE_HOME"); base != "" {
+		return filepath.Join(base, "manifold", "buildkit"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".local", "state", "manifold", "buildkit"), nil
 }
 
 // nodeInfo is a node as "manifold nodes --format json" prints it.
@@ -38,7 +66,7 @@ func nodesCommand(s streams) *cobra.Command {
 		Short: "List the nodes and what each runs natively and through emulation",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			node, err := dial(cmd.Context(), address)
+			node, err := dial(cmd.Context(), s, address)
 			if err != nil {
 				return err
 			}
