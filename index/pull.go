@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -17,8 +18,12 @@ import (
 	"github.com/manifold-build/manifold/platforms"
 )
 
-// parallelFetches bounds the requests that one Pull has under way.
-const parallelFetches = 8
+const (
+	// parallelFetches bounds the requests that one Pull has under way.
+	parallelFetches = 8
+	// fetchWait bounds how long reading one manifest or config may take.
+	fetchWait = 2 * time.Minute
+)
 
 // ErrNotFound is wrapped by the error of a reference that the registry does not know.
 var ErrNotFound = errors.New("not found")
@@ -114,6 +119,12 @@ func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ [
 	if desc.Size > maxManifest {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d are accepted for a %s", desc.Digest, desc.Size, int64(maxManifest), desc.MediaType)
 	}
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
+	}
+	desc.URLs = nil // a manifest does not get to say where else to look
+	ctx, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
 	rc, err := f.Fetch(ctx, desc)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", desc.Digest, err)

@@ -189,14 +189,14 @@ func TestHost(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for _, tc := range []struct{ platform, want string }{
-		{"linux/amd64", "amd64 v1 x86_64-linux-gnu amd64 x86_64"},
-		{"linux/amd64/v3", "amd64 v3 x86_64-linux-gnu amd64 x86_64"},
-		{"linux/arm64", "arm64  aarch64-linux-gnu arm64 aarch64"},
+		{"linux/amd64", "amd64 v1 x86_64-linux-gnu amd64 x86_64 x86_64"},
+		{"linux/amd64/v3", "amd64 v3 x86_64-linux-gnu amd64 x86_64 x86_64"},
+		{"linux/arm64", "arm64  aarch64-linux-gnu arm64 aarch64 aarch64"},
 		{"linux/arm/v7", "arm 7 arm-linux-gnueabihf armhf armv7 armv7l"},
 		{"linux/arm/v8", "arm 7 arm-linux-gnueabihf armhf armv7 armv8l"},
 		{"linux/arm/v6", "arm 6 arm-linux-gnueabi armel armhf armv6l"},
-		{"linux/ppc64le", "ppc64le power8 powerpc64le-linux-gnu ppc64el ppc64le"},
-		{"linux/riscv64", "riscv64 rva20u64 riscv64-linux-gnu riscv64 "},
+		{"linux/ppc64le", "ppc64le power8 powerpc64le-linux-gnu ppc64el ppc64le ppc64le"},
+		{"linux/riscv64", "riscv64 rva20u64 riscv64-linux-gnu riscv64 riscv64 riscv64"},
 		{"linux/386", "386 sse2 i686-linux-gnu i386 x86 i686"},
 		{"linux/mips64le", "mips64le hardfloat mips64el-linux-gnuabi64 mips64el  mips64"},
 		{"plan9/amd64", "amd64 v1    "},
