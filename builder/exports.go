@@ -168,8 +168,11 @@ func newArchive(o Output) (*archive, error) {
 		}
 		return a, nil
 	}
-	if info, err := os.Stat(a.dest); err == nil && info.IsDir() {
+	switch info, err := os.Stat(a.dest); {
+	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("output %s: dest=%s is a folder", o.Type, a.dest)
+	case err == nil && !info.Mode().IsRegular():
+		return a, nil // a device or a pipe is written to, not replaced
 	}
 	if _, err := os.Stat(filepath.Dir(a.dest)); err != nil {
 		return nil, fmt.Errorf("output %s: dest=%s: %w", o.Type, a.dest, err)
@@ -179,8 +182,11 @@ func newArchive(o Output) (*archive, error) {
 }
 
 func (a *archive) open() (io.WriteCloser, error) {
-	if a.dest == "-" {
+	switch {
+	case a.dest == "-":
 		return os.Stdout, nil
+	case a.tmp == "":
+		return os.OpenFile(a.dest, os.O_WRONLY, 0)
 	}
 	return os.Create(a.tmp)
 }

@@ -95,7 +95,7 @@ func (r *Result) take(x index.Index, targets []platforms.Platform, where string)
 // readArchives reads the images out of the first archive of type oci.
 func (r *Result) readArchives(ctx context.Context, exports *exportPlan, targets []platforms.Platform) error {
 	for _, a := range exports.archives {
-		if a.kind != "oci" || a.dest == "-" {
+		if a.kind != "oci" || a.tmp == "" {
 			continue
 		}
 		x, err := index.ReadArchive(ctx, a.dest)

@@ -36,16 +36,6 @@ var tellsTarget = map[string]bool{
 	"TARGETRUSTMUSL": true,
 }
 
-// goArgument reports whether name is one of Go's own variables.
-func goArgument(name string) bool {
-	for _, v := range (platforms.GoNames{}).Env() {
-		if v.Name == name {
-			return true
-		}
-	}
-	return false
-}
-
 // globalDefault reports whether the file declares the argument, before its first FROM, with a default of its own.
 func (f *File) globalDefault(name string) bool {
 	for _, a := range f.args {

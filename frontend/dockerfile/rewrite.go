@@ -39,7 +39,7 @@ func (f *File) For(target platforms.Platform, plan Plan) ([]byte, error) {
 			}
 		case "arg":
 			var more []string
-			if at >= 0 && t.moved[at] != "" && !told && declaresGo(n) {
+			if at >= 0 && t.moved[at] != "" && !told && declaresTarget(n) {
 				more, told = f.goKin(at, t), true
 			}
 			f.fillArg(text, n, at < 0, t.target, predefined, more)
@@ -86,7 +86,8 @@ func (f *File) fillArg(text [][]byte, n *parser.Node, global bool, t Target, pre
 func lineEnd(line []byte) string { return string(line[len(bytes.TrimRight(line, "\r\n")):]) }
 
 // goKin lists Go's variables that a moved stage needs besides those it declares, with the target's values: a stage
-// that says only ARG GOARCH means GOOS and GOARM too. What the stage or one of its ancestors sets stays theirs.
+// that says only ARG GOARCH means GOOS and GOARM too, and one that says only ARG TARGETARCH must not run a bare go build
+// for the build platform. What the stage or one of its ancestors sets stays theirs.
 // TARGETPLATFORM, which BuildKit fills in, is among them because BuildKit's progress reads it to show what a step on
 // the build platform is for ("linux/amd64->arm64").
 func (f *File) goKin(at int, t targetPlan) []string {
@@ -117,10 +118,11 @@ func (f *File) goKin(at int, t targetPlan) []string {
 // targetPlatform is BuildKit's automatic argument for the whole of the target's name.
 const targetPlatform = "TARGETPLATFORM"
 
-func declaresGo(n *parser.Node) bool {
+// declaresTarget reports whether an ARG instruction declares an argument by which a stage is told its target.
+func declaresTarget(n *parser.Node) bool {
 	for w := n.Next; w != nil; w = w.Next {
 		name, _, _ := strings.Cut(w.Value, "=")
-		if goArgument(name) {
+		if tellsTarget[name] {
 			return true
 		}
 	}
