@@ -185,8 +185,9 @@ func (all settings) lookup(name string, target platforms.Platform) (setting, boo
 		}
 	}
 	if tie != nil {
-		return best, true, fmt.Errorf("%s is given twice for %s, as %q by %s and as %q by %s: write one pattern more specific than the other",
-			name, target, best.value, best.origin, tie.value, tie.origin)
+		// Values stay out of the message: a build argument may hold a secret.
+		return best, true, fmt.Errorf("%s is given twice for %s, by %s and by %s: write one pattern more specific than the other",
+			name, target, best.origin, tie.origin)
 	}
 	return best, found, nil
 }

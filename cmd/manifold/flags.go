@@ -168,8 +168,10 @@ func (f *buildFlags) overrides(r *builder.Request) error {
 		p, name, ok := scoped(v)
 		if !ok {
 			if left, right, cut := strings.Cut(v, "="); cut {
-				_, err := platforms.ParsePattern(left)
-				return fmt.Errorf("--strategy %s=%s: %w", left, right, err)
+				if _, err := platforms.ParsePattern(left); err != nil {
+					return fmt.Errorf("--strategy %s=%s: %w", left, right, err)
+				}
+				return fmt.Errorf("--strategy %s=%s: write the platform with its operating system, linux/%s", left, right, left)
 			}
 			name = v
 		}
