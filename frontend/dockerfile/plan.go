@@ -38,6 +38,9 @@ type Step struct {
 	Strategy         platforms.Strategy
 	// Reason is one line for people.
 	Reason string
+	// root is the line of the chain's first FROM, exported whether the exported image is built FROM the stage.
+	root     int
+	exported bool
 	// Executes reports whether the stage has a RUN instruction at all; RunLine is the first one's line.
 	Executes bool
 	RunLine  int
@@ -105,7 +108,7 @@ func (f *File) Plan(req PlanRequest) (Plan, error) {
 func (g *graph) step(n *node, moved map[int]string, host platforms.Host) Step {
 	s := Step{
 		Stage: n.title(), Line: n.line, Target: g.target.Platform, Platform: g.runsOn(n, moved),
-		Executes: len(n.runs) > 0,
+		Executes: len(n.runs) > 0, root: g.root(n).line, exported: n == g.export || g.ancestor(n, g.export),
 	}
 	if s.Executes {
 		s.RunLine = n.runs[0]
@@ -153,15 +156,23 @@ func check(file string, s Step, t Target, host platforms.Host) *StageError {
 	}
 	if host.CannotRun(s.Platform) {
 		return fail("it has to run on %s, which the node cannot execute: it runs %s%s. Install QEMU on the node "+
-			"(docker run --privileged --rm tonistiigi/binfmt --install %s), or let the stage cross-compile: "+
-			"declare ARG TARGETARCH in it and ask for strategy=cross, or write FROM --platform=$BUILDPLATFORM on line %d",
-			s.Platform, host.Native, emulated(host), s.Platform.Architecture, s.Line)
+			"(docker run --privileged --rm tonistiigi/binfmt --install %s), or %s",
+			s.Platform, host.Native, emulated(host), s.Platform.Architecture, otherWay(s))
 	}
 	if t.Strategy == platforms.Native && s.Strategy == platforms.Emulate {
 		return fail("strategy=native was asked for, and the node runs only %s natively; it could emulate %s: "+
 			"ask for strategy=emulate, or use a node of that platform", host.Native, s.Platform)
 	}
 	return nil
+}
+
+// otherWay is what can be done besides installing QEMU. A part of the exported image cannot be made on another platform.
+func otherWay(s Step) string {
+	if s.exported {
+		return "use a node of that platform, or move its RUN into a stage that is only copied from"
+	}
+	return fmt.Sprintf("let the stage cross-compile: declare ARG TARGETARCH in it and ask for strategy=cross, "+
+		"or write FROM --platform=$BUILDPLATFORM on line %d", s.root)
 }
 
 func emulated(host platforms.Host) string {
