@@ -45,6 +45,8 @@ type Result struct {
 	Steps []dockerfile.Step `json:"steps,omitempty"`
 	// Exporter is what BuildKit's exporters answered.
 	Exporter map[string]string `json:"exporter,omitempty"`
+
+	targets []platforms.Platform // named by the request or by the Dockerfile's header
 }
 
 // TargetError is the failure of one target on a node.
@@ -88,9 +90,9 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 		return result, err
 	}
 	if len(exports.tags) > 0 {
-		return result, b.publish(ctx, &result, r, exports, own, watch)
+		return result, b.publish(ctx, &result, exports, own, watch)
 	}
-	return result, result.readArchives(ctx, exports, r.Targets)
+	return result, result.readArchives(ctx, exports)
 }
 
 // checkRepositories asks every repository whether it takes a push, before anything is built.
@@ -119,7 +121,9 @@ func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watc
 
 	var result Result
 	var failed error
-	front := frontend.Config{Planned: func(steps []dockerfile.Step) { result.Steps = steps }}
+	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) {
+		result.targets, result.Steps = targets, steps
+	}}
 	status := make(chan *client.SolveStatus)
 	var eg errgroup.Group
 	eg.Go(func() error {

@@ -199,8 +199,8 @@ func TestTake(t *testing.T) {
 		return index.Image{Platform: p, ConfigPlatform: config, Descriptor: ocispec.Descriptor{Digest: digest.FromString(p.String())}}
 	}
 	good := index.Index{Images: []index.Image{image(targets[1], targets[1]), image(targets[0], targets[0])}}
-	var r Result
-	if err := r.take(good, targets, "registry"); err != nil {
+	r := Result{targets: targets}
+	if err := r.take(good, "registry"); err != nil {
 		t.Fatal(err)
 	}
 	if r.Images[0].Platform != targets[0] {
@@ -212,7 +212,8 @@ func TestTake(t *testing.T) {
 		"linux/arm64: the image's config in registry says linux/amd64":            {image(targets[0], targets[0]), image(targets[1], targets[0])},
 		"linux/amd64: the result in registry holds no image for it\nlinux/arm64:": nil,
 	} {
-		err := new(Result).take(index.Index{Images: images}, targets, "registry")
+		r := Result{targets: targets}
+		err := r.take(index.Index{Images: images}, "registry")
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("error %v, want %s", err, want)
 		}

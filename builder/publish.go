@@ -13,20 +13,24 @@ import (
 
 // publish reads what BuildKit pushed, checks it against the targets, and moves the tags: first those of single
 // targets, then those of the index.
-func (b Builder) publish(ctx context.Context, result *Result, r Request, exports *exportPlan, own map[platforms.Platform][]string, watch *watcher) error {
+func (b Builder) publish(ctx context.Context, result *Result, exports *exportPlan, own map[platforms.Platform][]string, watch *watcher) error {
 	var x index.Index
 	err := watch.step("checking "+result.Descriptor.Digest.String(), func() error {
-		var err error
-		x, err = index.Pull(ctx, b.Registry, exports.repos[0]+"@"+result.Descriptor.Digest.String())
+		ref := exports.repos[0] + "@" + result.Descriptor.Digest.String()
+		err := index.Await(ctx, b.Registry, ref)
 		if err != nil {
 			return err
 		}
-		return result.take(x, r.Targets, exports.repos[0])
+		x, err = index.Pull(ctx, b.Registry, ref)
+		if err != nil {
+			return err
+		}
+		return result.take(x, exports.repos[0])
 	})
 	if err != nil {
 		return err
 	}
-	moves, err := b.targetMoves(ctx, x, r.Targets, own)
+	moves, err := b.targetMoves(ctx, x, result.targets, own)
 	if err != nil {
 		return err
 	}
@@ -64,17 +68,17 @@ func (b Builder) targetMoves(ctx context.Context, x index.Index, targets []platf
 
 // take puts what was read into the result, in the targets' order, and reports a target that is missing, double or not
 // what its config says.
-func (r *Result) take(x index.Index, targets []platforms.Platform, where string) error {
+func (r *Result) take(x index.Index, where string) error {
 	r.Descriptor = x.Descriptor
-	if len(targets) == 0 {
+	if len(r.targets) == 0 {
 		r.Images = x.Images
 		return nil
 	}
 	var errs []error
-	for _, t := range targets {
+	for _, t := range r.targets {
 		var found []index.Image
 		for _, image := range x.Images {
-			if image.Platform == t {
+			if satisfies(image.Platform, t) {
 				found = append(found, image)
 			}
 		}
@@ -84,7 +88,7 @@ func (r *Result) take(x index.Index, targets []platforms.Platform, where string)
 			continue
 		case len(found) > 1:
 			errs = append(errs, &TargetError{Target: t, Err: fmt.Errorf("%s: the result in %s holds %d images for it", t, where, len(found))})
-		case found[0].ConfigPlatform != t:
+		case !satisfies(found[0].ConfigPlatform, t):
 			errs = append(errs, &TargetError{Target: t, Err: fmt.Errorf("%s: the image's config in %s says %s", t, where, found[0].ConfigPlatform)})
 		}
 		r.Images = append(r.Images, found[0])
@@ -92,8 +96,23 @@ func (r *Result) take(x index.Index, targets []platforms.Platform, where string)
 	return errors.Join(errs...)
 }
 
+// satisfies reports whether an image of platform p is what was asked for by want. What the target does not name, the base
+// image may: BuildKit takes a Windows image's OS version and features from it, and leaves it a variant.
+func satisfies(p, want platforms.Platform) bool {
+	if want.Variant == "" {
+		p.Variant = ""
+	}
+	if want.OSVersion == "" {
+		p.OSVersion = ""
+	}
+	if want.OSFeatures == "" {
+		p.OSFeatures = ""
+	}
+	return p == want
+}
+
 // readArchives reads the images out of the first archive of type oci.
-func (r *Result) readArchives(ctx context.Context, exports *exportPlan, targets []platforms.Platform) error {
+func (r *Result) readArchives(ctx context.Context, exports *exportPlan) error {
 	for _, a := range exports.archives {
 		if a.kind != "oci" || a.tmp == "" {
 			continue
@@ -102,7 +121,7 @@ func (r *Result) readArchives(ctx context.Context, exports *exportPlan, targets 
 		if err != nil {
 			return err
 		}
-		return r.take(x, targets, a.dest)
+		return r.take(x, a.dest)
 	}
 	return nil
 }

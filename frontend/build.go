@@ -189,6 +189,17 @@ func (b *build) resolveTarget(ctx context.Context, t *target) error {
 	return err
 }
 
+// named lists the targets that somebody named.
+func (b *build) named() []platforms.Platform {
+	var out []platforms.Platform
+	for _, t := range b.targets {
+		if !t.implicit {
+			out = append(out, t.platform)
+		}
+	}
+	return out
+}
+
 // withHeader returns the request's settings and those of a file's header.
 func (b *build) withHeader(g *group) (settings, error) {
 	if bad, ok := errors.AsType[*dockerfile.HeaderError](g.parseErr); ok {

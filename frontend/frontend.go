@@ -18,9 +18,10 @@ import (
 
 // Config is a frontend. The zero value behaves as the published image.
 type Config struct {
-	// Planned is called once, before anything is run, with how each stage is going to be run for each target. Nil
-	// means nobody asks. It is not called for a subrequest or where another frontend is asked.
-	Planned func(steps []dockerfile.Step)
+	// Planned is called once, before anything is run, with the targets that the request or the Dockerfile's header named
+	// (none if neither did) and how each stage is going to be run for each. Nil means nobody asks. It is not called for
+	// a subrequest or where another frontend is asked.
+	Planned func(targets []platforms.Platform, steps []dockerfile.Step)
 }
 
 // Build answers one gateway request: it builds every target and returns one result for all of them, or answers a
@@ -59,7 +60,7 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	}
 	steps, err := b.plan(ctx)
 	if cfg.Planned != nil {
-		cfg.Planned(steps)
+		cfg.Planned(b.named(), steps)
 	}
 	if err != nil {
 		return nil, err

@@ -123,17 +123,33 @@ func complete(ctx context.Context, resolver remotes.Resolver, m Move) error {
 		return err
 	}
 	for _, d := range want {
-		ref := reference.TrimNamed(named).String() + "@" + d.String()
-		err := poll(ctx, func() (bool, error) {
-			_, _, err := resolver.Resolve(ctx, ref)
-			if errdefs.IsNotFound(err) {
-				return false, nil
-			}
-			return err == nil, err
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", d, err)
+		if err := await(ctx, resolver, reference.TrimNamed(named).String()+"@"+d.String()); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// Await waits until the registry can read what ref names, for at most 30 seconds: some registries answer 404 for a while
+// after they took a push.
+func Await(ctx context.Context, r Registry, ref string) error {
+	named, err := ParseReference(ref)
+	if err != nil {
+		return err
+	}
+	return await(ctx, r.resolver(), named.String())
+}
+
+func await(ctx context.Context, resolver remotes.Resolver, ref string) error {
+	err := poll(ctx, func() (bool, error) {
+		_, _, err := resolver.Resolve(ctx, ref)
+		if errdefs.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
 	}
 	return nil
 }
