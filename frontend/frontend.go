@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
 	"github.com/moby/buildkit/frontend/dockerui"
@@ -105,23 +106,11 @@ func (b *build) subrequest(ctx context.Context) (*client.Result, bool, error) {
 
 // plan decides how every stage is run and writes each target's text. Its steps are valid even if the error is not nil.
 func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
-	byGroup := map[*group][]dockerfile.Target{}
-	for _, t := range b.targets {
-		byGroup[t.group] = append(byGroup[t.group], b.planTarget(t))
+	plans, refused := b.planFiles()
+	if foreign := cannotRun(refused); len(foreign) > 0 && b.probe(ctx, foreign) {
+		plans, refused = b.planFiles()
 	}
-	plans := map[*group]dockerfile.Plan{}
-	refused := map[platforms.Platform][]error{}
-	for g, targets := range byGroup {
-		if g.file == nil {
-			continue // the converter says what is wrong with it
-		}
-		plan, err := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: targets, Contexts: g.contexts()})
-		if b.hostKnown {
-			collectRefusals(err, g, refused)
-		}
-		plans[g] = plan
-		g.warn(ctx, plan.Findings)
-	}
+	warned := map[*group]bool{}
 	var steps []dockerfile.Step
 	errs := TargetsError{Targets: len(b.targets)}
 	for _, t := range b.targets {
@@ -130,6 +119,10 @@ func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
 		if !ok {
 			continue
 		}
+		if !warned[t.group] {
+			t.group.warn(ctx, plan.Findings)
+		}
+		warned[t.group] = true
 		text, err := t.group.file.For(t.platform, plan)
 		if err != nil {
 			return nil, err
@@ -140,24 +133,55 @@ func (b *build) plan(ctx context.Context) ([]dockerfile.Step, error) {
 				steps = append(steps, s)
 			}
 		}
-		for _, err := range refused[t.platform] {
-			if te, ok := errors.AsType[*TargetError](err); ok {
-				errs.Errs = append(errs.Errs, te)
+		for _, se := range refused {
+			if se.Target == t.platform {
+				errs.Errs = append(errs.Errs, t.group.refusal(se))
 			}
 		}
 	}
 	return steps, errs.asError()
 }
 
-// collectRefusals turns the stage errors of a plan into target errors with their source lines.
-func collectRefusals(err error, g *group, into map[platforms.Platform][]error) {
-	for _, err := range unjoin(err) {
-		if se, ok := errors.AsType[*dockerfile.StageError](err); ok {
-			problem := withSource(errors.New(se.Problem), g.src.SourceMap, lineRange(se.Line))
-			into[se.Target] = append(into[se.Target], &TargetError{
-				Target: se.Target, Stage: se.Stage, File: se.File, Line: se.Line, Err: problem,
-			})
+// planFiles plans every file for its targets, and returns with the plans what the node cannot do. A file that does not
+// parse has no plan: the converter says what is wrong with it.
+func (b *build) planFiles() (map[*group]dockerfile.Plan, []*dockerfile.StageError) {
+	byGroup := map[*group][]dockerfile.Target{}
+	for _, t := range b.targets {
+		byGroup[t.group] = append(byGroup[t.group], b.planTarget(t))
+	}
+	plans := map[*group]dockerfile.Plan{}
+	var refused []*dockerfile.StageError
+	for g, targets := range byGroup {
+		if g.file == nil {
+			continue
 		}
+		plan, err := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: targets, Contexts: g.contexts()})
+		for _, err := range unjoin(err) {
+			if se, ok := errors.AsType[*dockerfile.StageError](err); ok && b.hostKnown {
+				refused = append(refused, se)
+			}
+		}
+		plans[g] = plan
+	}
+	return plans, refused
+}
+
+// cannotRun lists the platforms that stages have to run on and the node is not known to execute, each once.
+func cannotRun(refused []*dockerfile.StageError) []platforms.Platform {
+	var out []platforms.Platform
+	for _, se := range refused {
+		if p := se.CannotRun; !p.IsZero() && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// refusal turns a plan's stage error into a target error with its source lines.
+func (g *group) refusal(se *dockerfile.StageError) *TargetError {
+	return &TargetError{
+		Target: se.Target, Stage: se.Stage, File: se.File, Line: se.Line,
+		Err: withSource(errors.New(se.Problem), g.src.SourceMap, lineRange(se.Line)),
 	}
 }
 

@@ -51,6 +51,27 @@ error: linux/arm64: stage make (Dockerfile:3): it has to run on linux/arm64, whi
 	}
 }
 
+// TestBundledEmulator builds on a node whose worker reports its own platform only, as the default docker-container builder's
+// does where the host has no QEMU: the emulator that its image brings is found, and nothing is refused.
+func TestBundledEmulator(t *testing.T) {
+	sb := sandbox.Start(t)
+	node := sb.NewNode(t, sandbox.NodeOptions{NoEmulation: true, Emulators: map[string]string{"aarch64": "qemu-aarch64-static"}})
+	dir := t.TempDir()
+	// BuildKit's own emulator follows a program's children too; Debian's needs the handler for that, so one program it is.
+	write(t, dir, "Dockerfile", "FROM busybox:1.35 AS make\nRUN [\"/bin/busybox\", \"touch\", \"/made\"]\n\nFROM scratch\nCOPY --from=make /made /\n")
+	out, err := sb.Exec(t.Context(), dir, "manifold", "build", "--builder", node.Addr, "--progress=plain", "--platform", "linux/arm64", ".")
+	if err != nil || out.Code != 0 {
+		t.Fatalf("exit code %d, %v\n%s", out.Code, err, out.Stderr)
+	}
+	out, err = sb.Exec(t.Context(), dir, "manifold", "build", "--builder", node.Addr, "-q", "--platform", "linux/arm64,linux/s390x", ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "error: linux/s390x: stage make (Dockerfile:2): it has to run on linux/s390x, which the node cannot execute"; out.Code != 1 || !strings.Contains(out.Stderr, want) {
+		t.Errorf("exit code %d, want 1 and %q in\n%s", out.Code, want, out.Stderr)
+	}
+}
+
 // TestSyntaxLines: the reference frontend's syntax line and our own are answered here, another frontend's is passed on.
 func TestSyntaxLines(t *testing.T) {
 	sb := sandbox.Start(t)

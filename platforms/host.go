@@ -58,9 +58,18 @@ func (h Host) Runs(p Platform) bool {
 	return slices.ContainsFunc(h.Emulated, func(e Platform) bool { return emulates(e, p) })
 }
 
+// WithEmulated returns the host with one more platform that it turned out to execute through emulation.
+func (h Host) WithEmulated(p Platform) Host {
+	if !h.Runs(p) {
+		h.Emulated = append(slices.Clone(h.Emulated), p)
+	}
+	return h
+}
+
 // CannotRun reports whether the node is known to be unable to execute p. That is less than the opposite of [Host.Runs]: a
 // worker tries only some architectures, and finds mips64 in vain even where the kernel has a handler for it, so for
-// the others its silence says nothing.
+// the others its silence says nothing. Nor does a worker know of the emulators that come with a BuildKit image, which
+// it tries only when a step needs one: [Host.WithEmulated] adds what was found out in another way.
 func (h Host) CannotRun(p Platform) bool {
 	return !h.Runs(p) && (p.OS != defaultOS || slices.Contains(detected, p.Architecture))
 }

@@ -15,6 +15,8 @@ type StageError struct {
 	// Stage is the stage's name or index, Target what it was planned for.
 	Stage  string
 	Target platforms.Platform
+	// CannotRun is the platform that the stage has to run on where the node is not known to execute it; otherwise zero.
+	CannotRun platforms.Platform
 	// Problem says what is wrong and what to do.
 	Problem string
 }

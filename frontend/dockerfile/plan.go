@@ -155,9 +155,11 @@ func check(file string, s Step, t Target, host platforms.Host) *StageError {
 		return &StageError{File: file, Line: s.RunLine, Stage: s.Stage, Target: s.Target, Problem: fmt.Sprintf(format, args...)}
 	}
 	if host.CannotRun(s.Platform) {
-		return fail("it has to run on %s, which the node cannot execute: it runs %s%s. Install QEMU on the node "+
+		err := fail("it has to run on %s, which the node cannot execute: it runs %s%s. Install QEMU on the node "+
 			"(docker run --privileged --rm tonistiigi/binfmt --install %s), or %s",
 			s.Platform, host.Native, emulated(host), s.Platform.Architecture, otherWay(s))
+		err.CannotRun = s.Platform
+		return err
 	}
 	if t.Strategy == platforms.Native && s.Strategy == platforms.Emulate {
 		return fail("strategy=native was asked for, and the node runs only %s natively; it could emulate %s: "+

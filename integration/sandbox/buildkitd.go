@@ -2,9 +2,9 @@ package sandbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 
@@ -18,13 +18,15 @@ type Node struct {
 
 	process *process
 	dir     string
-	noexec  string // mount point, empty if there is none
 }
 
 // NodeOptions changes how a buildkitd is started. The zero value is a plain one.
 type NodeOptions struct {
-	// NoEmulation makes the worker report its native platform only, as it does where QEMU is not installed.
+	// NoEmulation is a node without QEMU: it runs in a user namespace whose own binfmt_misc, which Linux has since 6.7,
+	// is empty. Emulators maps architectures, as buildkit-qemu-* spells them, to programs that are put on its PATH under
+	// that name, as the images of BuildKit hold them.
 	NoEmulation bool
+	Emulators   map[string]string
 }
 
 // startNode starts a buildkitd below dir with registryAddr as its mirror of Docker Hub.
@@ -45,19 +47,20 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 		"--oci-worker-binary", "runc", "--containerd-worker=false", "--oci-worker-gc=false",
 	}
 	n := &Node{Addr: addr, dir: root}
+	attr := daemonAttr()
 	if opt.NoEmulation {
-		// The worker finds out what it can execute by running a small program of each architecture from its folder for
-		// temporary files. From a file system mounted noexec, none of them runs.
-		n.noexec = filepath.Join(root, "noexec")
-		if err := os.Mkdir(n.noexec, 0o700); err != nil {
+		path := filepath.Join(root, "bin")
+		if err := linkEmulators(path, opt.Emulators); err != nil {
 			return nil, err
 		}
-		if _, err := run(ctx, command{Args: []string{"mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", n.noexec}}); err != nil {
-			return nil, err
-		}
-		args = append([]string{"env", "TMPDIR=" + n.noexec}, args...)
+		attr.Cloneflags = syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWCGROUP
+		ids := []syscall.SysProcIDMap{{Size: 1 << 16}}
+		attr.UidMappings, attr.GidMappings, attr.GidMappingsEnableSetgroups = ids, ids, true
+		args = append([]string{
+			"sh", "-ec", `mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; export PATH="$1:$PATH"; shift; exec "$@"`, "sh", path,
+		}, append(args, "--rootless")...)
 	}
-	n.process, err = start(ctx, dir, filepath.Base(root), func(ctx context.Context) error {
+	n.process, err = startWith(ctx, attr, dir, filepath.Base(root), func(ctx context.Context) error {
 		c, err := client.New(ctx, addr)
 		if err != nil {
 			return err
@@ -77,10 +80,22 @@ func (n *Node) Stop() error {
 	if err := n.process.stop(); err != nil {
 		return err
 	}
-	if n.noexec != "" {
-		if err := syscall.Unmount(n.noexec, 0); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: stopped before
+	return os.RemoveAll(n.dir)
+}
+
+// linkEmulators makes a folder of emulators named as BuildKit looks for them.
+func linkEmulators(dir string, programs map[string]string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for arch, program := range programs {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(path, filepath.Join(dir, "buildkit-qemu-"+arch)); err != nil {
 			return err
 		}
 	}
-	return os.RemoveAll(n.dir)
+	return nil
 }

@@ -34,6 +34,17 @@ type process struct {
 
 // start starts a daemon whose output goes to NAME.log in dir, and waits until ready returns nil.
 func start(ctx context.Context, dir, name string, ready func(context.Context) error, args ...string) (*process, error) {
+	return startWith(ctx, daemonAttr(), dir, name, ready, args...)
+}
+
+// daemonAttr is how every daemon is started: a process group of its own keeps a terminal's Ctrl-C from reaching the daemon
+// before its clients are done.
+func daemonAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+}
+
+// startWith is start with process attributes of the caller's.
+func startWith(ctx context.Context, attr *syscall.SysProcAttr, dir, name string, ready func(context.Context) error, args ...string) (*process, error) {
 	logFile := filepath.Join(dir, name+".log")
 	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -42,8 +53,7 @@ func start(ctx context.Context, dir, name string, ready func(context.Context) er
 	defer func() { _ = f.Close() }()
 	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // a daemon outlives the call that starts it
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, f, f
-	// A process group of its own keeps a terminal's Ctrl-C from reaching the daemon before its clients are done.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.SysProcAttr = attr
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}
