@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -95,14 +96,21 @@ func readKey(key, value string) (setting, bool, error) {
 	return s, true, fmt.Errorf("option %s: only filename, target, build-arg:NAME and manifold:NAME can be given per target", key)
 }
 
-// cutScope splits a platform pattern and a colon off the front of a name. What is before the colon is a scope if it
-// holds a slash or a star: no option of BuildKit does before its first colon.
+// cutScope splits a platform pattern and a colon off the front of a name: "linux/arm64:strategy", "arm64:strategy". What
+// holds a slash or a star can be nothing but a pattern, since no option of BuildKit does before its first colon; a
+// single word is one if it names an operating system or an architecture.
 func cutScope(name string) (platforms.Pattern, string, error) {
 	before, after, ok := strings.Cut(name, ":")
-	if !ok || !strings.ContainsAny(before, "/*") {
+	if !ok {
 		return platforms.Pattern{}, name, nil
 	}
 	p, err := platforms.ParsePattern(before)
+	if err != nil && !strings.ContainsAny(before, "/*") {
+		if strings.HasPrefix(after, buildArgPrefix) || strings.HasPrefix(after, gatewayPrefix) {
+			return p, name, err // one of ours, behind a misspelt scope
+		}
+		return platforms.Pattern{}, name, nil
+	}
 	return p, after, err
 }
 
@@ -205,17 +213,20 @@ func (all settings) buildArgs() []string {
 }
 
 // apply returns the gateway options that one target is built with: the request's own, with the settings that hold
-// for the target put in. What the request gives for every target beats the header.
+// for the target put in. What the request gives for every target beats the header, but for filename: the request names
+// the file that is read first (docker buildx always names one), and that file's header may send a target to another.
 func (all settings) apply(rest map[string]string, target platforms.Platform) (map[string]string, error) {
 	out := maps.Clone(rest)
 	var errs []error
 	for _, name := range append([]string{optionFilename, optionTarget}, all.buildArgs()...) {
 		s, ok, err := all.lookup(name, target)
 		errs = append(errs, err)
-		if _, given := rest[name]; !ok || given && s.source == fromHeader {
+		if _, given := rest[name]; !ok || given && s.source == fromHeader && name != optionFilename {
 			continue
 		}
-		out[name] = s.value
+		if out[name] = s.value; name == optionFilename && s.source == fromHeader {
+			out[name] = path.Join(path.Dir(rest[name]), s.value) // beside the file whose header it is
+		}
 	}
 	return out, errors.Join(errs...)
 }

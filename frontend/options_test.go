@@ -39,6 +39,17 @@ func TestReadRequest(t *testing.T) {
 			want: []string{"target * final", "build-arg:GOFLAGS linux/s390x -v", "filename linux/arm* Dockerfile_arm", "build-arg:GOFLAGS linux/arm/v7 -tags=soft"},
 		},
 		{
+			name: "scopes of one word",
+			opts: map[string]string{"arm64:filename": "Dockerfile_arm", "build-arg:windows:A": "b", "build-arg:no:A": "c"},
+			want: []string{"filename arm64 Dockerfile_arm", "build-arg:A windows b"},
+			rest: []string{"build-arg:no:A"},
+		},
+		{
+			name: "a misspelt scope of one word",
+			opts: map[string]string{"build-arg:amr64:MANIFOLD_STRATEGY": "cross"},
+			err:  `option build-arg:amr64:MANIFOLD_STRATEGY: invalid platform pattern "amr64": no architecture is named "amr64"; did you mean "arm64"?`,
+		},
+		{
 			name: "unknown name",
 			opts: map[string]string{"manifold:stratgy": "cross"},
 			err:  `unknown option "stratgy" (manifold:stratgy), did you mean "strategy"? Known are strategy, platforms, filename, target and build-arg:NAME`,
@@ -131,6 +142,35 @@ func TestApply(t *testing.T) {
 		}
 		if s, err := all.strategy(p); s != platforms.Cross || err != nil {
 			t.Errorf("%s: strategy %s, %v", target, s, err)
+		}
+	}
+}
+
+// TestHeaderFilename: the request names the file that is read first, and its header may send a target to another one
+// beside it, unless the request names that target's file too.
+func TestHeaderFilename(t *testing.T) {
+	own, rest, err := readRequest(map[string]string{"filename": "sub/Dockerfile", "s390x:filename": "other/Dockerfile"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := dockerfile.Parse("Dockerfile", []byte("# manifold: arm64:filename=Dockerfile_arm s390x:filename=Dockerfile_z\nFROM scratch\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, err := readHeader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for target, want := range map[string]string{
+		"linux/amd64": "sub/Dockerfile", "linux/arm64": "sub/Dockerfile_arm", "linux/s390x": "other/Dockerfile",
+	} {
+		p, err := platforms.Parse(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := slices.Concat(own, header).apply(rest, p)
+		if err != nil || got["filename"] != want {
+			t.Errorf("%s is built from %s, %v; want %s", target, got["filename"], err, want)
 		}
 	}
 }

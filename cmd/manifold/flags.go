@@ -151,52 +151,67 @@ func (f *buildFlags) local(r *builder.Request, node *builder.Node) error {
 // overrides reads the flags that can be given for some platforms only.
 func (f *buildFlags) overrides(r *builder.Request) error {
 	for _, v := range f.files {
-		if p, file, ok := scoped(v); ok {
-			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Dockerfile: file})
-		} else {
+		p, file, err := scoped("-f", v)
+		switch {
+		case err != nil:
+			return err
+		case p.IsZero():
 			r.Dockerfile = v
+		default:
+			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Dockerfile: file})
 		}
 	}
 	for _, v := range f.stages {
-		if p, stage, ok := scoped(v); ok {
-			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Stage: stage})
-		} else {
+		p, stage, err := scoped("--target", v)
+		switch {
+		case err != nil:
+			return err
+		case p.IsZero():
 			r.Stage = v
+		default:
+			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Stage: stage})
 		}
 	}
 	for _, v := range f.strategies {
-		p, name, ok := scoped(v)
-		if !ok {
-			if left, right, cut := strings.Cut(v, "="); cut {
-				if _, err := platforms.ParsePattern(left); err != nil {
-					return fmt.Errorf("--strategy %s=%s: %w", left, right, err)
-				}
-				return fmt.Errorf("--strategy %s=%s: write the platform with its operating system, linux/%s", left, right, left)
+		var p platforms.Pattern
+		name := v
+		if scope, value, ok := strings.Cut(v, "="); ok {
+			var err error
+			if p, err = platforms.ParsePattern(scope); err != nil {
+				return fmt.Errorf("--strategy %s: %w", v, err)
 			}
-			name = v
+			name = value
 		}
 		s, err := platforms.ParseStrategy(name)
-		if err != nil {
+		switch {
+		case err != nil:
 			return fmt.Errorf("--strategy: %w", err)
-		}
-		if ok {
-			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Strategy: s})
-		} else {
+		case p.IsZero():
 			r.Strategy = s
+		default:
+			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Strategy: s})
 		}
 	}
 	return nil
 }
 
-// scoped splits PATTERN=VALUE. What is before the equals sign is a pattern if it is one and holds a slash or a star;
-// anything else belongs to the value, a file's name for example.
-func scoped(s string) (platforms.Pattern, string, bool) {
+// scoped splits PATTERN=VALUE; without a pattern, the zero one is returned. What stands before the equals sign is a
+// pattern if it is one, or if it begins with an operating system and a slash, and is then misspelt. Anything else
+// belongs to the value, a file's name for example.
+func scoped(flag, s string) (platforms.Pattern, string, error) {
 	left, value, ok := strings.Cut(s, "=")
-	if !ok || !strings.ContainsAny(left, "/*") {
-		return platforms.Pattern{}, s, false
+	if !ok {
+		return platforms.Pattern{}, s, nil
 	}
 	p, err := platforms.ParsePattern(left)
-	return p, value, err == nil
+	if err == nil {
+		return p, value, nil
+	}
+	system, _, ok := strings.Cut(left, "/")
+	if _, bad := platforms.ParsePattern(system); ok && bad == nil {
+		return p, "", fmt.Errorf("%s %s: %w", flag, s, err)
+	}
+	return platforms.Pattern{}, s, nil
 }
 
 // arguments reads --build-arg. A name without a value takes the environment's, and is left out where that has none.
