@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/types"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
@@ -27,7 +27,7 @@ type Builder struct {
 	// Node runs the build.
 	Node *Node
 	// Registry is how this process reaches registries; the zero value is Docker's way. BuildKit reaches them by its
-	// own configuration.
+	// own configuration, with the same credentials.
 	Registry index.Registry
 }
 
@@ -74,13 +74,11 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	if err != nil {
 		return Result{}, err
 	}
-	own, err := targetTags(r.TargetTag, exports.tags, r.Targets)
-	if err != nil {
+	// Targets that the request names can have their tags checked before anything is built.
+	if _, err := targetTags(r.TargetTag, exports.tags, r.Targets); err != nil {
 		return Result{}, err
 	}
-	if r.TargetTag != "" && len(r.Targets) == 0 {
-		return Result{}, errors.New("per-target tags need the targets: name them with --platform")
-	}
+	b.Registry = exports.registry(b.Registry)
 	watch := &watcher{call: r.Progress}
 	if err := b.checkRepositories(ctx, exports.repos); err != nil {
 		return Result{}, err
@@ -90,6 +88,13 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 		return result, err
 	}
 	if len(exports.tags) > 0 {
+		own, err := targetTags(r.TargetTag, exports.tags, result.targets)
+		if err != nil {
+			return result, err
+		}
+		if r.TargetTag != "" && len(result.targets) == 0 {
+			return result, errors.New("per-target tags need the targets: name them with --platform or in the Dockerfile's header")
+		}
 		return result, b.publish(ctx, &result, exports, own, watch)
 	}
 	return result, result.readArchives(ctx, exports)
@@ -110,16 +115,20 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 }
 
 // solve runs the frontend in this process against the node.
-func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher) (Result, error) {
-	opt := client.SolveOpt{Exports: exports.entries}
-	if err := r.prepare(&opt); err != nil {
+func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher) (result Result, err error) {
+	credentials, err := b.credentials()
+	if err != nil {
 		return Result{}, err
 	}
-	docker := authprovider.LoadAuthConfig(config.LoadDefaultConfigFile(io.Discard))
-	opt.Session = append(slices.Clone(r.Session),
-		authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{AuthConfigProvider: docker}))
+	opt := client.SolveOpt{Exports: exports.entries, Session: slices.Clone(r.Session)}
+	opt.Session = append(opt.Session,
+		authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{AuthConfigProvider: credentials}))
+	done, err := r.prepare(&opt)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
 
-	var result Result
 	var failed error
 	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) {
 		result.targets, result.Steps = targets, steps
@@ -149,6 +158,24 @@ func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watc
 	result.Exporter = response.ExporterResponse
 	result.Descriptor.Digest = digest.Digest(response.ExporterResponse[exptypes.ExporterImageDigestKey])
 	return result, nil
+}
+
+// credentials serves BuildKit the credentials that this process uses itself.
+func (b Builder) credentials() (authprovider.AuthConfigProvider, error) {
+	if b.Registry.Credentials == nil {
+		file, err := config.Load(config.Dir())
+		if err != nil {
+			return nil, fmt.Errorf("docker's credentials: %w", err)
+		}
+		return authprovider.LoadAuthConfig(file), nil
+	}
+	return func(_ context.Context, host string, _ []string, _ authprovider.ExpireCachedAuthCheck) (types.AuthConfig, error) {
+		user, secret, err := b.Registry.Credentials(host)
+		if user == "" {
+			return types.AuthConfig{ServerAddress: host, IdentityToken: secret}, err
+		}
+		return types.AuthConfig{ServerAddress: host, Username: user, Password: secret}, err
+	}, nil
 }
 
 // targetErrors adds the node to each target's failure.

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -165,7 +166,7 @@ func TestPrepare(t *testing.T) {
 		PerTarget: []Override{{Pattern: arm, Dockerfile: filepath.Join(dir, "docker/arm.Dockerfile"), Strategy: platforms.Emulate, Stage: "other"}},
 	}
 	var opt client.SolveOpt
-	if err := r.prepare(&opt); err != nil {
+	if _, err := r.prepare(&opt); err != nil {
 		t.Fatal(err)
 	}
 	want := "attest:sbom= build-arg:linux/arm64:A=b filename=ctx/Dockerfile image-resolve-mode=pull label:l=m " +
@@ -176,7 +177,7 @@ func TestPrepare(t *testing.T) {
 	}
 	r = Request{Context: "https://github.com/moby/buildkit.git#master", Dockerfile: "sub/Dockerfile"}
 	opt = client.SolveOpt{}
-	if err := r.prepare(&opt); err != nil {
+	if _, err := r.prepare(&opt); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff("context=https://github.com/moby/buildkit.git#master filename=sub/Dockerfile", pairs(opt.FrontendAttrs)); diff != "" {
@@ -186,9 +187,52 @@ func TestPrepare(t *testing.T) {
 		{Context: filepath.Join(dir, "nothing")}, {Context: dir, Dockerfile: filepath.Join(dir, "nothing")},
 		{Context: dir, Contexts: map[string]string{"x": filepath.Join(dir, "nothing")}},
 	} {
-		if err := r.prepare(&client.SolveOpt{}); err == nil {
+		if _, err := r.prepare(&client.SolveOpt{}); err == nil {
 			t.Errorf("%+v has to be refused", r)
 		}
+	}
+}
+
+// TestInsecureOutput: registry.insecure=true is for this process too, and for the output's own hosts only.
+func TestInsecureOutput(t *testing.T) {
+	p, err := Request{Outputs: []Output{{Type: "registry", Attrs: map[string]string{"name": "registry.test:5000/app:1", "registry.insecure": "true"}}}}.planExports()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.registry(index.Registry{})
+	for host, want := range map[string]bool{"registry.test:5000": true, "ghcr.io": false, "127.0.0.1:5000": true} {
+		if got, err := r.PlainHTTP(host); got != want || err != nil {
+			t.Errorf("plain http to %s: %v, %v", host, got, err)
+		}
+	}
+	if _, err := (Request{Outputs: []Output{{Type: "registry", Attrs: map[string]string{"name": "a", "registry.insecure": "maybe"}}}}).planExports(); err == nil {
+		t.Error("registry.insecure=maybe has to be refused")
+	}
+}
+
+// TestLinkedArchive: an archive behind a link replaces what the link points to.
+func TestLinkedArchive(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "real.tar"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link.tar")
+	if err := os.Symlink("real.tar", link); err != nil {
+		t.Fatal(err)
+	}
+	a, err := newArchive(Output{Type: "oci", Dest: link})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := a.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), a.finish(false)); err != nil {
+		t.Fatal(err)
+	}
+	if target, err := os.Readlink(link); err != nil || target != "real.tar" {
+		t.Errorf("the link is %q, %v", target, err)
 	}
 }
 

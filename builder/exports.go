@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client"
 
@@ -24,6 +26,7 @@ const (
 	exportPush         = "push"
 	exportPushByDigest = "push-by-digest"
 	exportOCITypes     = "oci-mediatypes"
+	exportInsecure     = "registry.insecure"
 )
 
 // exportPlan is what a request's outputs come to.
@@ -32,6 +35,8 @@ type exportPlan struct {
 	// tags are the names to publish under; repos the repositories they are in, each once. Empty means no push.
 	tags  []string
 	repos []string
+	// insecure: the output says registry.insecure=true, so this process speaks plain http to the repositories' hosts too.
+	insecure bool
 	// archives are files that are renamed into place when the build is done.
 	archives []*archive
 }
@@ -107,10 +112,37 @@ func (p *exportPlan) addPush(tags []string, attrs map[string]string) error {
 	}
 	entry := client.ExportEntry{Type: client.ExporterImage, Attrs: map[string]string{exportOCITypes: "true"}}
 	maps.Copy(entry.Attrs, attrs)
+	if v, ok := attrs[exportInsecure]; ok {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("output: %s=%q is neither true nor false", exportInsecure, v)
+		}
+		p.insecure = b
+	}
 	entry.Attrs[exportName] = strings.Join(p.repos, ",")
 	entry.Attrs[exportPush], entry.Attrs[exportPushByDigest] = "true", "true"
 	p.entries = append(p.entries, entry)
 	return nil
+}
+
+// registry returns how the repositories are reached.
+func (p *exportPlan) registry(r index.Registry) index.Registry {
+	if !p.insecure || r.PlainHTTP != nil {
+		return r
+	}
+	hosts := map[string]bool{}
+	for _, repo := range p.repos {
+		if named, err := index.ParseReference(repo); err == nil {
+			hosts[reference.Domain(named)] = true
+		}
+	}
+	r.PlainHTTP = func(host string) (bool, error) {
+		if hosts[host] {
+			return true, nil
+		}
+		return docker.MatchLocalhost(host)
+	}
+	return r
 }
 
 // add adds one output that is no push of tags.
@@ -154,7 +186,9 @@ func (p *exportPlan) add(o Output, attrs map[string]string, tags []string) error
 type archive struct {
 	kind string // exporter type
 	dest string // "-" is standard output
-	tmp  string
+	// whole: dest is a regular file or none yet, and is replaced; anything else is written to.
+	whole bool
+	tmp   string // what is written until then; empty before it is opened
 }
 
 func newArchive(o Output) (*archive, error) {
@@ -168,6 +202,9 @@ func newArchive(o Output) (*archive, error) {
 		}
 		return a, nil
 	}
+	if target, err := filepath.EvalSymlinks(a.dest); err == nil {
+		a.dest = target // a link goes on pointing to it
+	}
 	switch info, err := os.Stat(a.dest); {
 	case err == nil && info.IsDir():
 		return nil, fmt.Errorf("output %s: dest=%s is a folder", o.Type, a.dest)
@@ -177,7 +214,7 @@ func newArchive(o Output) (*archive, error) {
 	if _, err := os.Stat(filepath.Dir(a.dest)); err != nil {
 		return nil, fmt.Errorf("output %s: dest=%s: %w", o.Type, a.dest, err)
 	}
-	a.tmp = filepath.Join(filepath.Dir(a.dest), ".manifold-"+filepath.Base(a.dest)+".part")
+	a.whole = true
 	return a, nil
 }
 
@@ -185,10 +222,12 @@ func (a *archive) open() (io.WriteCloser, error) {
 	switch {
 	case a.dest == "-":
 		return os.Stdout, nil
-	case a.tmp == "":
+	case !a.whole:
 		return os.OpenFile(a.dest, os.O_WRONLY, 0)
 	}
-	return os.Create(a.tmp)
+	// Unlike os.CreateTemp's, the file's mode is what the umask makes of it. Two builds of one file do not meet.
+	a.tmp = filepath.Join(filepath.Dir(a.dest), ".manifold-"+filepath.Base(a.dest)+"-"+rand.Text()[:8]+".part")
+	return os.OpenFile(a.tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 }
 
 // finish renames the archive into place, or removes what there is of it if the build failed.

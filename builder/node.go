@@ -48,8 +48,7 @@ func Dial(ctx context.Context, address string) (*Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
 	unreachable := func(err error) error {
-		return fmt.Errorf("no BuildKit answers at %s: %s: start buildkitd there, or name another address with --builder or BUILDKIT_HOST",
-			address, dialCause(err))
+		return &unreachableError{address: address, cause: dialCause(err), none: nobodyListens.MatchString(err.Error())}
 	}
 	c, err := client.New(ctx, address)
 	if err != nil {
@@ -89,6 +88,25 @@ func (n *Node) Close() error {
 	}
 	return err
 }
+
+// ErrNoBuildKit is wrapped by the error of [Dial] where nobody listens at the address.
+var ErrNoBuildKit = errors.New("nobody listens")
+
+// unreachableError is a buildkitd that does not answer.
+type unreachableError struct {
+	address, cause string
+	none           bool // there is no socket, or nobody listens on it
+}
+
+func (e *unreachableError) Error() string {
+	return fmt.Sprintf("no BuildKit answers at %s: %s: start buildkitd there, or name another address with --builder or BUILDKIT_HOST",
+		e.address, e.cause)
+}
+
+func (e *unreachableError) Is(target error) bool { return e.none && target == ErrNoBuildKit }
+
+// nobodyListens matches the two errors of the operating system that say so; gRPC passes on only their text.
+var nobodyListens = regexp.MustCompile(`no such file or directory|connection refused`)
 
 // dialDetail finds what the operating system said inside gRPC's wrapping of it.
 var dialDetail = regexp.MustCompile(`dial (?:unix|tcp) [^"]*`)

@@ -114,7 +114,7 @@ func satisfies(p, want platforms.Platform) bool {
 // readArchives reads the images out of the first archive of type oci.
 func (r *Result) readArchives(ctx context.Context, exports *exportPlan) error {
 	for _, a := range exports.archives {
-		if a.kind != "oci" || a.tmp == "" {
+		if a.kind != "oci" || !a.whole {
 			continue
 		}
 		x, err := index.ReadArchive(ctx, a.dest)

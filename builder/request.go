@@ -1,6 +1,8 @@
 package builder
 
 import (
+	"io"
+
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
 
@@ -9,12 +11,14 @@ import (
 
 // Request is one build.
 type Request struct {
-	// Context is the build context: a folder, or the URL of a git repository or of an archive. Empty means the working
-	// directory.
+	// Context is the build context: a folder, the URL of a git repository or of an archive, or "-" for Stdin, which is an
+	// archive of the context or the Dockerfile of an empty one. Empty means the working directory.
 	Context string
-	// Dockerfile is the path of the Dockerfile; for a context that is a URL, its path in there. Empty means Dockerfile
-	// in the context.
+	// Dockerfile is the path of the Dockerfile, or "-" for Stdin; for a context that is a URL or an archive, its path in
+	// there unless it is absolute. Empty means Dockerfile in the context.
 	Dockerfile string
+	// Stdin is what "-" reads; nil means the process's standard input.
+	Stdin io.Reader
 	// Targets are the platforms to build for, in order. Empty means what the Dockerfile's header says, or else the
 	// node's native platform.
 	Targets []platforms.Platform

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +37,11 @@ func dockerCredentials(host string) (user, secret string, err error) {
 	if host == "registry-1.docker.io" || host == "docker.io" {
 		host = dockerHub
 	}
-	auth, err := config.LoadDefaultConfigFile(io.Discard).GetAuthConfig(host)
+	file, err := config.Load(config.Dir())
+	if err != nil {
+		return "", "", fmt.Errorf("credentials for %s: %w", host, err)
+	}
+	auth, err := file.GetAuthConfig(host)
 	if err != nil {
 		return "", "", fmt.Errorf("credentials for %s: %w", host, err)
 	}
@@ -134,35 +139,67 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("status %d %s", e.code, http.StatusText(e.code))
 }
 
-// roundTrip sends a request without a body, answering one challenge for credentials, and returns the answer's header.
+// roundTrip sends a request without a body and returns the answer's header. One challenge for credentials is answered; a
+// registry that is busy (429) or failing (5xx) is asked again, when its Retry-After says or after a pause that doubles.
 func roundTrip(ctx context.Context, host docker.RegistryHost, method, url string) (http.Header, error) {
-	for try := 0; ; try++ {
-		req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
+	challenged := false
+	for try := 0; ; {
+		res, err := send(ctx, host, method, url)
 		if err != nil {
 			return nil, err
 		}
-		if err := host.Authorizer.Authorize(ctx, req); err != nil {
-			return nil, authFailure(err)
-		}
-		res, err := host.Client.Do(req)
-		if err != nil {
-			return nil, err
-		}
-		_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
-		if err := res.Body.Close(); err != nil {
-			return nil, err
-		}
+		busy := res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= http.StatusInternalServerError
 		switch {
 		case res.StatusCode < http.StatusMultipleChoices:
 			return res.Header, nil
-		case res.StatusCode == http.StatusUnauthorized && try == 0:
+		case res.StatusCode == http.StatusUnauthorized && !challenged:
+			challenged = true
 			if err := host.Authorizer.AddResponses(ctx, []*http.Response{res}); err != nil {
 				return nil, &statusError{res.StatusCode}
 			}
+		case busy && try < maxRetries:
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(retryPause(res.Header, try)):
+			}
+			try++
 		default:
 			return nil, &statusError{res.StatusCode}
 		}
 	}
+}
+
+func send(ctx context.Context, host docker.RegistryHost, method, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	if err := host.Authorizer.Authorize(ctx, req); err != nil {
+		return nil, authFailure(err)
+	}
+	res, err := host.Client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
+	return res, res.Body.Close()
+}
+
+const (
+	// maxRetries bounds how often a busy or failing registry is asked again.
+	maxRetries = 4
+	// firstPause is the pause before the first retry where the registry names none; maxPause is the longest one.
+	firstPause, maxPause = 250 * time.Millisecond, 30 * time.Second
+)
+
+// retryPause is how long to wait before another try, counted from 0: what Retry-After says in seconds, within maxPause.
+func retryPause(h http.Header, try int) time.Duration {
+	pause := firstPause << try
+	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil && s >= 0 {
+		pause = time.Duration(s) * time.Second
+	}
+	return min(pause, maxPause)
 }
 
 // maxErrorBody bounds how much of an answer is read before the connection is used again, in bytes.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -26,7 +27,8 @@ func buildCommand(s streams) *cobra.Command {
 		Use:   "build [flags] CONTEXT",
 		Short: "Build a Dockerfile for several platforms and publish one index",
 		Long: "Build a Dockerfile for several platforms and publish one index.\n\n" +
-			"CONTEXT is a folder, or the URL of a git repository or of an archive.\n" +
+			"CONTEXT is a folder, the URL of a git repository or of an archive, or - for standard input: an archive of the\n" +
+			"context, or a Dockerfile that needs none.\n" +
 			"-f, --target, --strategy and --build-arg can be given for some platforms only: -f linux/arm64=Dockerfile_arm64,\n" +
 			"--strategy 'linux/arm*=cross', --build-arg linux/arm/v7:GOFLAGS=-tags=soft.",
 		Args: cobra.ExactArgs(1),
@@ -48,7 +50,7 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	for _, p := range platforms.Repeats(strings.Join(f.platforms, ",")) {
 		fmt.Fprintf(s.err, "warning: --platform names %s twice, it is built once\n", p)
 	}
-	node, err := dial(ctx, s, f.builder)
+	node, err := dialOrStart(ctx, s, f.builder)
 	if err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (f *buildFlags) report(s streams, r builder.Request, result builder.Result)
 		fmt.Fprintln(s.out, digest)
 	}
 	if f.iidFile != "" {
-		if err := os.WriteFile(f.iidFile, []byte(digest), 0o644); err != nil { //nolint:gosec // a digest is no secret
+		if err := os.WriteFile(f.iidFile, []byte(imageID(result)), 0o644); err != nil { //nolint:gosec // a digest is no secret
 			return err
 		}
 	}
@@ -113,6 +115,14 @@ func (f *buildFlags) report(s streams, r builder.Request, result builder.Result)
 		return err
 	}
 	return os.WriteFile(f.metadataFile, append(b, '\n'), 0o644) //nolint:gosec // as above
+}
+
+// imageID is what --iidfile holds, as docker buildx writes it: the config's digest of a single image, otherwise the index's.
+func imageID(result builder.Result) string {
+	if id := result.Exporter[exptypes.ExporterImageConfigDigestKey]; id != "" {
+		return id
+	}
+	return result.Descriptor.Digest.String()
 }
 
 // pinned is the reference of a tag with its digest instead.

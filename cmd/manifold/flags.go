@@ -54,7 +54,7 @@ func (f *buildFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.platforms, "platform", nil, "platforms to build for, for example linux/amd64,linux/arm64 (\"local\" is the node's own)")
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the result, for example ghcr.io/app/app:1.0; may be repeated")
 	fs.StringVar(&f.targetTag, "target-tag", "", "template of further tags, one for each target, for example '{{.Tag}}-{{.Arch}}'")
-	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile, or PLATFORM=Dockerfile (default CONTEXT/Dockerfile)")
+	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile (- is standard input), or PLATFORM=Dockerfile (default CONTEXT/Dockerfile)")
 	fs.StringArrayVar(&f.stages, "target", nil, "stage to build, or PLATFORM=stage (default the last one)")
 	fs.StringArrayVar(&f.strategies, "strategy", nil, "how stages are run: auto, native, cross or emulate, or PLATFORM=strategy")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "build argument NAME=VALUE, or PLATFORM:NAME=VALUE; NAME alone takes the environment's value")
@@ -77,7 +77,7 @@ func (f *buildFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.progress, "progress", os.Getenv("BUILDKIT_PROGRESS"), "progress: auto, tty, plain, rawjson or quiet")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print only the result")
 	fs.StringVar(&f.metadataFile, "metadata-file", "", "write the result as JSON to this file")
-	fs.StringVar(&f.iidFile, "iidfile", "", "write the result's digest to this file")
+	fs.StringVar(&f.iidFile, "iidfile", "", "write the image's ID to this file: its config's digest, or the digest of an index")
 }
 
 // request translates the flags. It asks nothing of a node.
@@ -96,7 +96,7 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 	if r.BuildArgs, err = arguments(f.buildArgs); err != nil {
 		return r, err
 	}
-	if r.Labels, err = pairs("--label", f.labels); err != nil {
+	if r.Labels, err = labels(f.labels); err != nil {
 		return r, err
 	}
 	if r.Contexts, err = pairs("--build-context", f.contexts); err != nil {
@@ -230,6 +230,19 @@ func arguments(list []string) (map[string]string, error) {
 			if value, ok = os.LookupEnv(name); !ok {
 				continue
 			}
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// labels reads --label. A name alone is an empty label.
+func labels(list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, s := range list {
+		name, value, _ := strings.Cut(s, "=")
+		if name == "" {
+			return nil, fmt.Errorf("--label %q has no name", s)
 		}
 		out[name] = value
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,8 +50,8 @@ func inspectCommand(s streams) *cobra.Command {
 
 func printIndex(s streams, ref string, x index.Index) error {
 	fmt.Fprintf(s.out, "Name:       %s\nMediaType:  %s\nDigest:     %s\n", ref, x.Descriptor.MediaType, x.Descriptor.Digest)
-	for k, v := range x.Annotations {
-		fmt.Fprintf(s.out, "Annotation: %s=%s\n", k, v)
+	for _, k := range slices.Sorted(maps.Keys(x.Annotations)) {
+		fmt.Fprintf(s.out, "Annotation: %s=%s\n", printable(k), printable(x.Annotations[k]))
 	}
 	fmt.Fprintln(s.out)
 	rows := make([][]string, len(x.Images))
@@ -60,6 +62,14 @@ func printIndex(s streams, ref string, x index.Index) error {
 		}
 	}
 	return printTable(s.out, []string{"PLATFORM", "DIGEST", "SIZE", "LAYERS", "ATTESTATIONS"}, rows)
+}
+
+// printable quotes a string of someone else's that would not print as one line of text.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 func attestations(image index.Image) string {

@@ -26,9 +26,11 @@ import (
 var version = "dev"
 
 func main() {
-	// Libraries log retries and the like; what matters comes back as an error.
-	logrus.SetLevel(logrus.ErrorLevel)
+	// Libraries log retries and the like; what matters comes back as an error, but for warnings about caches.
+	logrus.SetLevel(logrus.WarnLevel)
+	logrus.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -48,6 +50,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return 0
 	case ctx.Err() != nil:
+		// What failed because of it may say more, which tags have moved for example.
+		if msg := err.Error(); msg != context.Cause(ctx).Error() {
+			fmt.Fprintln(stderr, "error:", msg)
+		}
 		fmt.Fprintln(stderr, "error: interrupted")
 		return exitInterrupted
 	}

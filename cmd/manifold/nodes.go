@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,14 +18,16 @@ import (
 
 const builderUsage = "address of the BuildKit to use, as buildctl's --addr (default $BUILDKIT_HOST, or " + builder.DefaultAddress + ")"
 
-// dial connects to the node that the flag, the environment or the default names. Where nobody named one and the default
-// does not answer, a buildkitd on PATH is started for this command; its cache is kept.
-func dial(ctx context.Context, s streams, address string) (*builder.Node, error) {
-	if address == "" {
-		address = os.Getenv("BUILDKIT_HOST")
-	}
-	node, err := builder.Dial(ctx, address)
-	if err == nil || address != "" {
+// dial connects to the node that the flag, the environment or the default names.
+func dial(ctx context.Context, address string) (*builder.Node, error) {
+	return builder.Dial(ctx, cmp.Or(address, os.Getenv("BUILDKIT_HOST")))
+}
+
+// dialOrStart is dial; but where nobody named a node and nobody listens at the default address, a buildkitd on PATH is
+// started for this command. Its cache is kept.
+func dialOrStart(ctx context.Context, s streams, address string) (*builder.Node, error) {
+	node, err := dial(ctx, address)
+	if cmp.Or(address, os.Getenv("BUILDKIT_HOST")) != "" || !errors.Is(err, builder.ErrNoBuildKit) {
 		return node, err
 	}
 	if _, lookErr := exec.LookPath("buildkitd"); lookErr != nil {
@@ -66,7 +69,7 @@ func nodesCommand(s streams) *cobra.Command {
 		Short: "List the nodes and what each runs natively and through emulation",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			node, err := dial(cmd.Context(), s, address)
+			node, err := dial(cmd.Context(), address)
 			if err != nil {
 				return err
 			}

@@ -4,7 +4,7 @@
 //	func TestStory(t *testing.T) {
 //		sb := sandbox.Start(t)
 //		ref := sb.Ref("app:1.0") // in a registry namespace of this test's own
-//		out := sb.Manifold(t, "build", "--platform", "linux/amd64,linux/arm64", "-t", ref, "--push", "testdata/app")
+//		out := sb.Exec(t, "build", "--platform", "linux/amd64,linux/arm64", "-t", ref, "--push", "testdata/app")
 //	}
 //
 // What it makes, it makes once and keeps below $MANIFOLD_SANDBOX (by default manifold/sandbox in the user's cache

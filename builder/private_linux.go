@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -47,14 +48,11 @@ func StartPrivate(ctx context.Context, dir string) (_ *Node, err error) {
 	defer func() { err = errors.Join(err, log.Close()) }()
 	d.cmd = exec.Command(program, "--root", filepath.Join(dir, "state"), "--addr", "unix://"+socket) //nolint:gosec,noctx // it outlives this call
 	d.cmd.Stdout, d.cmd.Stderr = log, log
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for its clients first
-	if err := d.cmd.Start(); err != nil {
+	// A terminal's Ctrl-C is for the daemon's clients first. If this process is killed, the daemon is to end too.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := d.start(); err != nil {
 		return nil, errors.Join(err, unlock())
 	}
-	go func() {
-		d.err = d.cmd.Wait()
-		close(d.done)
-	}()
 	n, err := d.dial(ctx, "unix://"+socket)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the private BuildKit did not start, see %s: %w", log.Name(), err), d.stop())
@@ -68,7 +66,22 @@ type daemon struct {
 	cmd    *exec.Cmd
 	unlock func() error
 	done   chan struct{}
-	err    error // how it ended, once done is closed
+}
+
+// start starts the daemon from a thread that lives as long as it does: Linux takes the end of the thread that started a
+// process for its parent's death.
+func (d *daemon) start() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := d.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = d.cmd.Wait() // its state says how it ended
+			close(d.done)
+		}
+	}()
+	return <-started
 }
 
 // dial waits until the daemon answers.
@@ -82,7 +95,7 @@ func (d *daemon) dial(ctx context.Context, address string) (*Node, error) {
 		}
 		select {
 		case <-d.done:
-			return nil, fmt.Errorf("it ended: %w", d.err)
+			return nil, fmt.Errorf("it ended: %s", d.cmd.ProcessState)
 		case <-ctx.Done():
 			return nil, err
 		case <-time.After(50 * time.Millisecond):
