@@ -227,7 +227,7 @@ func (a *archive) open() (io.WriteCloser, error) {
 	}
 	// Unlike os.CreateTemp's, the file's mode is what the umask makes of it. Two builds of one file do not meet.
 	a.tmp = filepath.Join(filepath.Dir(a.dest), ".manifold-"+filepath.Base(a.dest)+"-"+rand.Text()[:8]+".part")
-	return os.OpenFile(a.tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	return os.OpenFile(a.tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) //nolint:gosec // as above
 }
 
 // finish renames the archive into place, or removes what there is of it if the build failed.

@@ -227,16 +227,21 @@ func (b *build) refuseOwnOptions(s syntax, g *group) error {
 func (b *build) planTarget(t *target) dockerfile.Target {
 	return dockerfile.Target{
 		Platform: t.platform, Strategy: t.strategy, Stage: t.group.ui.Target, BuildArgs: maps.Clone(t.group.ui.BuildArgs),
+		Contexts: t.group.contexts(t.platform),
 	}
 }
 
-// contexts lists the stages that a build context replaces ("context:NAME", with "::PLATFORM" behind it for one
-// platform only).
-func (g *group) contexts() []string {
+// contexts lists the stages that a build context replaces for a target: "context:NAME", or "context:NAME::PLATFORM" for
+// that platform only.
+func (g *group) contexts(target platforms.Platform) []string {
+	own := ctdplatforms.FormatAll(ctdplatforms.Normalize(target.OCI()))
 	var out []string
 	for key := range g.opts {
-		if name, ok := strings.CutPrefix(key, "context:"); ok {
-			name, _, _ = strings.Cut(name, "::")
+		key, ok := strings.CutPrefix(key, "context:")
+		if !ok {
+			continue
+		}
+		if name, platform, only := strings.Cut(key, "::"); !only || platform == own {
 			out = append(out, name)
 		}
 	}

@@ -60,7 +60,7 @@ func (x exitProgram) elf(code []byte) []byte {
 		data = 2
 	}
 	begin := fileHeader + programHeader
-	size := uint64(begin + len(code)) //nolint:gosec // a few bytes
+	size := uint64(begin + len(code))
 	word := func(b []byte, v uint64) []byte {
 		if x.wide {
 			return x.order.AppendUint64(b, v)
@@ -71,8 +71,8 @@ func (x exitProgram) elf(code []byte) []byte {
 	b = x.order.AppendUint16(b, executable)
 	b = x.order.AppendUint16(b, x.machine)
 	b = x.order.AppendUint32(b, 1)
-	b = word(b, base+uint64(begin))      //nolint:gosec // e_entry
-	b = word(b, uint64(fileHeader))      //nolint:gosec // e_phoff
+	b = word(b, base+uint64(begin))      // e_entry
+	b = word(b, uint64(fileHeader))      // e_phoff
 	b = word(b, 0)                       // e_shoff
 	b = x.order.AppendUint32(b, x.flags) // e_flags
 	for _, half := range []int{fileHeader, programHeader, 1, 0, 0, 0} {

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/frontend/subrequests/lint"
 	"github.com/moby/buildkit/frontend/subrequests/outline"
 	"github.com/moby/buildkit/frontend/subrequests/targets"
+	"github.com/moby/buildkit/solver/pb"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/platforms"
@@ -70,38 +71,82 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 }
 
 // subrequest answers a question about the Dockerfile instead of building it. Lint and convertllb see the text that the
-// build platform is built from; outline and targets see the file.
+// build platform is built from; outline and targets see the file. Where targets have files of their own, lint reads them
+// all, and the other questions are about the first target's.
 func (b *build) subrequest(ctx context.Context) (*client.Result, bool, error) {
 	if _, ok := b.rest["requestid"]; !ok {
 		return nil, false, nil
 	}
-	g := b.targets[0].group
-	text := g.src.Data
-	if g.file != nil {
-		t := b.planTarget(&target{platform: b.host.Native, group: g, strategy: b.targets[0].strategy})
-		// A plan that cannot be carried out is no obstacle to asking questions.
-		plan, _ := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{t}, Contexts: g.contexts()})
-		planned, err := g.file.For(t.Platform, plan)
-		if err != nil {
-			return nil, false, err
-		}
-		text = planned
-	}
-	opt := g.convertOpt(ctx, b.client, true)
-	return g.ui.HandleSubrequest(ctx, dockerui.RequestHandler{
+	first := b.targets[0].group
+	opt := first.convertOpt(ctx, b.client, true)
+	return first.ui.HandleSubrequest(ctx, dockerui.RequestHandler{
 		Outline: func(ctx context.Context) (*outline.Outline, error) {
-			return dockerfile2llb.Dockerfile2Outline(ctx, g.src.Data, opt)
+			return dockerfile2llb.Dockerfile2Outline(ctx, first.src.Data, opt)
 		},
 		ListTargets: func(ctx context.Context) (*targets.List, error) {
-			return dockerfile2llb.ListTargets(ctx, g.src.Data)
+			return dockerfile2llb.ListTargets(ctx, first.src.Data)
 		},
-		Lint: func(ctx context.Context) (*lint.LintResults, error) {
-			return dockerfile2llb.DockerfileLint(ctx, text, opt)
-		},
+		Lint: func(ctx context.Context) (*lint.LintResults, error) { return b.lint(ctx) },
 		ConvertLLB: func(ctx context.Context) (*convertllb.Result, error) {
+			text, err := b.onBuildPlatform(b.targets[0])
+			if err != nil {
+				return nil, err
+			}
 			return dockerfile2llb.DockerfileConvertLLB(ctx, text, opt)
 		},
 	})
+}
+
+// onBuildPlatform is the text of a target's file as the build platform is built from it.
+func (b *build) onBuildPlatform(t *target) ([]byte, error) {
+	if t.group.file == nil {
+		return t.group.src.Data, nil // the converter says what is wrong with it
+	}
+	on := b.planTarget(&target{platform: b.host.Native, group: t.group, strategy: t.strategy})
+	// A plan that cannot be carried out is no obstacle to asking questions.
+	plan, _ := t.group.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{on}})
+	return t.group.file.For(on.Platform, plan)
+}
+
+// lint checks every file of the build.
+func (b *build) lint(ctx context.Context) (*lint.LintResults, error) {
+	all := &lint.LintResults{Warnings: []lint.Warning{}}
+	seen := map[string]bool{}
+	for _, t := range b.targets {
+		if seen[t.group.src.Filename] {
+			continue
+		}
+		seen[t.group.src.Filename] = true
+		text, err := b.onBuildPlatform(t)
+		if err != nil {
+			return nil, err
+		}
+		one, err := dockerfile2llb.DockerfileLint(ctx, text, t.group.convertOpt(ctx, b.client, true))
+		if err != nil {
+			return nil, err
+		}
+		add(all, one)
+	}
+	return all, nil
+}
+
+// add appends one file's lint results to those of others.
+func add(all, one *lint.LintResults) {
+	offset := int32(len(all.Sources)) //nolint:gosec // as many as there are Dockerfiles
+	move := func(l *pb.Location) {
+		if l.GetSourceIndex() >= 0 && l != nil {
+			l.SourceIndex += offset
+		}
+	}
+	for _, w := range one.Warnings {
+		move(w.Location)
+		all.Warnings = append(all.Warnings, w)
+	}
+	all.Sources = append(all.Sources, one.Sources...)
+	if all.Error == nil && one.Error != nil {
+		move(&one.Error.Location)
+		all.Error = one.Error
+	}
 }
 
 // plan decides how every stage is run and writes each target's text. Its steps are valid even if the error is not nil.
@@ -155,7 +200,7 @@ func (b *build) planFiles() (map[*group]dockerfile.Plan, []*dockerfile.StageErro
 		if g.file == nil {
 			continue
 		}
-		plan, err := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: targets, Contexts: g.contexts()})
+		plan, err := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: targets})
 		for _, err := range unjoin(err) {
 			if se, ok := errors.AsType[*dockerfile.StageError](err); ok && b.hostKnown {
 				refused = append(refused, se)

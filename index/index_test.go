@@ -266,6 +266,7 @@ func TestCheckPush(t *testing.T) {
 		http.StatusServiceUnavailable: "registry ADDR refuses a push to team/app: status 503 Service Unavailable",
 	} {
 		s.intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Retry-After", "0")
 			w.WriteHeader(code)
 			return true
 		})
@@ -273,6 +274,32 @@ func TestCheckPush(t *testing.T) {
 		if want := strings.ReplaceAll(want, "ADDR", s.addr); err == nil || err.Error() != want {
 			t.Errorf("status %d: error %v\nwant %s", code, err, want)
 		}
+	}
+}
+
+// TestCheckPushRetries: a registry that is busy for a moment is asked again, one that stays busy is reported.
+func TestCheckPushRetries(t *testing.T) {
+	s := newServer(t)
+	var asked atomic.Int32
+	busyFor := int32(2)
+	s.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || asked.Add(1) > busyFor {
+			return false
+		}
+		w.Header().Set("Retry-After", "0")
+		w.WriteHeader(http.StatusTooManyRequests)
+		return true
+	})
+	if err := index.CheckPush(t.Context(), anonymous, s.addr+"/team/app:1"); err != nil {
+		t.Error(err)
+	}
+	if asked.Load() != 3 {
+		t.Errorf("asked %d times, want 3", asked.Load())
+	}
+	busyFor = 1 << 20
+	err := index.CheckPush(t.Context(), anonymous, s.addr+"/team/app:1")
+	if err == nil || !strings.Contains(err.Error(), "refuses a push to team/app: status 429") {
+		t.Errorf("error %v", err)
 	}
 }
 

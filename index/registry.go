@@ -144,7 +144,7 @@ func (e *statusError) Error() string {
 func roundTrip(ctx context.Context, host docker.RegistryHost, method, url string) (http.Header, error) {
 	challenged := false
 	for try := 0; ; {
-		res, err := send(ctx, host, method, url)
+		res, err := send(ctx, host, method, url) //nolint:bodyclose // send closed it
 		if err != nil {
 			return nil, err
 		}
@@ -170,6 +170,7 @@ func roundTrip(ctx context.Context, host docker.RegistryHost, method, url string
 	}
 }
 
+// send sends one request. Of the answer only status and header are left.
 func send(ctx context.Context, host docker.RegistryHost, method, url string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
 	if err != nil {

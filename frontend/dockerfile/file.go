@@ -34,6 +34,7 @@ type stage struct {
 	lastLine int
 	args     []argument
 	env      map[string]bool // keys that ENV instructions set
+	set      map[string]int  // variables that ENV, or ARG with a default, sets, and the first line that does
 	runs     []int           // lines of RUN instructions
 	uses     []string        // stages named by COPY --from, ADD --from and RUN --mount=from=
 }
@@ -101,7 +102,7 @@ func (s *stage) title() string {
 }
 
 func readStage(index int, in *instructions.Stage) *stage {
-	s := &stage{index: index, name: in.Name, base: in.BaseName, platform: in.Platform, env: map[string]bool{}}
+	s := &stage{index: index, name: in.Name, base: in.BaseName, platform: in.Platform, env: map[string]bool{}, set: map[string]int{}}
 	s.line, s.lastLine = lines(in.Location)
 	for _, c := range in.Commands {
 		_, s.lastLine = lines(c.Location())
@@ -113,10 +114,18 @@ func readStage(index int, in *instructions.Stage) *stage {
 func (s *stage) readCommand(c instructions.Command) {
 	switch c := c.(type) {
 	case *instructions.ArgCommand:
-		s.args = append(s.args, arguments(c)...)
+		args := arguments(c)
+		s.args = append(s.args, args...)
+		for _, a := range args {
+			if a.value != nil {
+				s.sets(a.name, a.line)
+			}
+		}
 	case *instructions.EnvCommand:
+		line, _ := lines(c.Location())
 		for _, kv := range c.Env {
 			s.env[kv.Key] = true
+			s.sets(kv.Key, line)
 		}
 	case *instructions.RunCommand:
 		line, _ := lines(c.Location())
@@ -130,6 +139,13 @@ func (s *stage) readCommand(c instructions.Command) {
 		if c.From != "" {
 			s.uses = append(s.uses, c.From)
 		}
+	}
+}
+
+// sets notes the first line that gives a variable a value.
+func (s *stage) sets(name string, line int) {
+	if _, ok := s.set[name]; !ok {
+		s.set[name] = line
 	}
 }
 

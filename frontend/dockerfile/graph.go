@@ -29,14 +29,14 @@ type node struct {
 
 // graphFor expands every FROM line for a target. The error is for the converter to report again, with more of the
 // context that only it has.
-func (f *File) graphFor(build platforms.Platform, t Target, contexts []string) (*graph, error) {
+func (f *File) graphFor(build platforms.Platform, t Target) (*graph, error) {
 	v, err := f.globalValues(build, t)
 	if err != nil {
 		return nil, err
 	}
 	g := &graph{file: f, target: t, build: build}
 	for i, s := range f.stages {
-		n := &node{stage: s, replaced: s.name != "" && containsFold(contexts, s.name)}
+		n := &node{stage: s, replaced: s.name != "" && containsFold(t.Contexts, s.name)}
 		base, err := f.expand(s.base, v)
 		if err != nil {
 			return nil, err

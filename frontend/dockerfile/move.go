@@ -2,6 +2,7 @@ package dockerfile
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/manifold-build/manifold/platforms"
 )
@@ -35,8 +36,12 @@ func (g *graph) moves() (map[int]string, []Finding) {
 			continue
 		}
 		moved[n.index] = fmt.Sprintf("declares %s on line %d", n.told.name, n.told.line)
-		for m := n.parent; m != nil; m = m.parent {
-			if moved[m.index] == "" {
+		for _, m := range g.family(n) {
+			switch {
+			case moved[m.index] != "":
+			case m.told.name != "":
+				moved[m.index] = fmt.Sprintf("declares %s on line %d", m.told.name, m.told.line)
+			default:
 				moved[m.index] = fmt.Sprintf("stage %s, which inherits from it, declares %s on line %d", n.title(), n.told.name, n.told.line)
 			}
 		}
@@ -55,9 +60,33 @@ func (g *graph) obstacle(n *node) string {
 		case m.told.name == "" && !g.ancestor(m, n):
 			return fmt.Sprintf("stage %s (line %d) inherits from %s too and declares no target argument; declare ARG TARGETARCH in it",
 				m.title(), m.line, g.root(n).title())
+		case g.copiedFrom(m) && (m.told.name == "" || !runs(m)):
+			// What such a stage holds is the base image's own, and has to stay the target's.
+			return fmt.Sprintf("stage %s (line %d), which is of one chain with it, is copied from and makes nothing for the target",
+				m.title(), m.line)
 		}
 	}
 	return ""
+}
+
+// copiedFrom reports whether a needed stage copies or mounts from m.
+func (g *graph) copiedFrom(m *node) bool {
+	for _, n := range g.needed() {
+		if slices.Contains(n.sources, m) {
+			return true
+		}
+	}
+	return false
+}
+
+// runs reports whether a stage or one that it inherits from has a RUN.
+func runs(n *node) bool {
+	for ; n != nil; n = n.parent {
+		if len(n.runs) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // ancestor reports whether n is built FROM m, directly or through other stages.

@@ -16,6 +16,8 @@ type Target struct {
 	Stage string
 	// BuildArgs are the arguments the user passed. Nil means none.
 	BuildArgs map[string]string
+	// Contexts names the stages that a build context replaces: they are never run. Nil means none.
+	Contexts []string
 }
 
 // PlanRequest is what a plan is made for.
@@ -24,8 +26,6 @@ type PlanRequest struct {
 	Host platforms.Host
 	// Targets are planned in this order.
 	Targets []Target
-	// Contexts names the stages that a build context replaces: they are never run. Nil means none.
-	Contexts []string
 }
 
 // Step says how one stage is run for one target.
@@ -85,7 +85,7 @@ func (f *File) Plan(req PlanRequest) (Plan, error) {
 	plan := Plan{targets: map[platforms.Platform]targetPlan{}}
 	var errs stageErrors
 	for _, t := range req.Targets {
-		g, err := f.graphFor(req.Host.Native, t, req.Contexts)
+		g, err := f.graphFor(req.Host.Native, t)
 		if err != nil {
 			plan.targets[t.Platform] = targetPlan{target: t, build: req.Host.Native}
 			continue

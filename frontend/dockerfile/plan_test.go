@@ -76,7 +76,7 @@ func readCase(t *testing.T, a *txtar.Archive) planCase {
 		case "stage":
 			target.Stage = value
 		case "context":
-			c.req.Contexts = append(c.req.Contexts, value)
+			target.Contexts = append(target.Contexts, value)
 		case "arg":
 			name, v, _ := strings.Cut(value, "=")
 			target.BuildArgs[name] = v

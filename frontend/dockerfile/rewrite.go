@@ -42,7 +42,7 @@ func (f *File) For(target platforms.Platform, plan Plan) ([]byte, error) {
 			if at >= 0 && t.moved[at] != "" && !told && declaresTarget(n) {
 				more, told = f.goKin(at, t), true
 			}
-			f.fillArg(text, n, at < 0, t.target, predefined, more)
+			f.fillArg(text, n, at, t.target, predefined, more)
 		}
 	}
 	return bytes.Join(text, nil), nil
@@ -57,15 +57,15 @@ func moveFrom(text [][]byte, n *parser.Node) {
 	}
 }
 
-// fillArg gives the arguments of one ARG instruction that are predefined and have no default the target's values,
-// and adds the words more to it. The instruction is then written on its first line; the lines it was continued on
+// fillArg gives the arguments of one ARG instruction of the stage at (-1 before the first) that are predefined and have no
+// value yet the target's, and adds the words more to it. The instruction is then written on its first line; the lines it was continued on
 // become blank.
-func (f *File) fillArg(text [][]byte, n *parser.Node, global bool, t Target, predefined map[string]string, more []string) {
+func (f *File) fillArg(text [][]byte, n *parser.Node, at int, t Target, predefined map[string]string, more []string) {
 	words, changed := []string{}, len(more) > 0
 	for w := n.Next; w != nil; w = w.Next {
 		value, known := predefined[w.Value]
 		_, passed := t.BuildArgs[w.Value]
-		if !known || passed || !global && f.globalDefault(w.Value) {
+		if !known || passed || at >= 0 && (f.globalDefault(w.Value) || f.hasValue(w.Value, at, n.StartLine)) {
 			words = append(words, w.Value)
 			continue
 		}
@@ -80,6 +80,20 @@ func (f *File) fillArg(text [][]byte, n *parser.Node, global bool, t Target, pre
 	for i := n.StartLine; i < n.EndLine && i < len(text); i++ {
 		text[i] = []byte(lineEnd(text[i]))
 	}
+}
+
+// hasValue reports whether the stage before the line, or a stage it inherits from, gives the variable a value. An ARG
+// without a default leaves that value as it is, and so do we.
+func (f *File) hasValue(name string, at, line int) bool {
+	if first, ok := f.stages[at].set[name]; ok && first < line {
+		return true
+	}
+	for i := f.find(f.stages[at].base, at); i >= 0; i = f.find(f.stages[i].base, i) {
+		if _, ok := f.stages[i].set[name]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 // lineEnd returns the line's own line ending: LF, CRLF, or nothing at the end of the file.
