@@ -27,6 +27,7 @@ require (
 	golang.org/x/crypto v0.56.0
 	golang.org/x/sync v0.24.0
 	google.golang.org/grpc v1.83.2
+	mvdan.cc/sh/v3 v3.14.1
 )
 
 require (

@@ -1,0 +1,297 @@
+package script
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// emit adds a command.
+func (w *walker) emit(st *state, n syntax.Node, words []string, io files) {
+	at := w.place(n)
+	w.out.Commands = append(w.out.Commands, Command{
+		Words: words, Reads: io.reads, Writes: io.writes, Document: io.document, Dir: st.dir, Offset: at.offset, End: at.end,
+		Chain: st.chain && w.within == nil, Certain: st.certain, Substituted: st.substituted, Piped: st.piped, Through: st.through,
+		vars: st.vars,
+	})
+}
+
+// call reads a simple command.
+func (w *walker) call(st *state, c *syntax.CallExpr, io files) outcome {
+	words := w.fields(st, c.Args)
+	if len(words) == 0 {
+		for _, a := range c.Assigns {
+			w.assign(st, a, false)
+		}
+		if io.any() {
+			w.emit(st, c, []string{":"}, io)
+		}
+		if hasSubstitution(c) {
+			return assumed
+		}
+		return success
+	}
+	env := *st // assignments in front of a command hold for it alone
+	for _, a := range c.Assigns {
+		w.assign(&env, a, true)
+	}
+	return w.run(st, &env, c, words, io)
+}
+
+// run reads a command that is already expanded: what the shell does itself changes st, anything else runs in env.
+func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) outcome {
+	if body, ok := w.funcs[words[0]]; ok {
+		return w.function(st, env, n, body, words[1:])
+	}
+	if read, ok := builtins[words[0]]; ok {
+		return read(w, st, n, words, io)
+	}
+	if w.through(st, env, n, words, io) {
+		return assumed
+	}
+	w.emit(env, n, words, io)
+	switch words[0] {
+	case "grep", "egrep", "fgrep", "cmp", "diff", "which", "command", "type", "hash":
+		return either
+	}
+	return assumed
+}
+
+// function reads the body of a function where it is called.
+func (w *walker) function(st, env *state, n syntax.Node, body *syntax.Stmt, params []string) outcome {
+	if w.depth >= maxDepth {
+		w.problem(n, "calls functions too deeply")
+		return either
+	}
+	within := w.within
+	if within == nil {
+		at := w.place(n)
+		w.within = &at
+	}
+	w.depth++
+	outer := st.params
+	in := *env
+	in.params = params
+	o := w.stmt(&in, body)
+	st.vars, st.dir, st.params = in.vars, in.dir, outer
+	w.depth--
+	w.within = within
+	return o
+}
+
+// nested reads a script that stands in a word of the one being read.
+func (w *walker) nested(st *state, n syntax.Node, text string) outcome {
+	switch {
+	case !Known(text):
+		w.problem(n, "runs a script that is made while it runs")
+		return either
+	case w.depth >= maxDepth:
+		w.problem(n, "holds scripts in scripts too deeply")
+		return either
+	}
+	s, err := Parse(text)
+	if err != nil {
+		w.problem(n, "holds a script that is not read (%v)", err)
+		return either
+	}
+	within := w.within
+	if within == nil {
+		at := w.place(n)
+		w.within = &at
+	}
+	w.depth++
+	o := w.stmts(st, s.file.Stmts)
+	w.depth--
+	w.within = within
+	return o
+}
+
+// assign carries out one assignment.
+func (w *walker) assign(st *state, a *syntax.Assign, export bool) {
+	if a.Name == nil {
+		return
+	}
+	name := a.Name.Value
+	before := st.vars.get(name)
+	v := variable{set: true, exported: before.exported || export}
+	switch {
+	case a.Array != nil || a.Index != nil:
+		w.substitutions(st, a)
+		v.value = Unknown
+	case a.Append:
+		v.value = before.value + w.literal(st, a.Value)
+	default:
+		v.value = w.literal(st, a.Value)
+	}
+	st.vars = st.vars.with(name, v)
+}
+
+// declare reads export, local, readonly and their kin.
+func (w *walker) declare(st *state, d *syntax.DeclClause) outcome {
+	export, unexport := d.Variant.Value == "export", false
+	for _, a := range d.Args {
+		if a.Name == nil {
+			flag := w.literal(st, a.Value)
+			export = export || strings.HasPrefix(flag, "-") && strings.Contains(flag, "x")
+			unexport = unexport || d.Variant.Value == "export" && flag == "-n"
+			if name, value, ok := strings.Cut(flag, "="); ok && syntax.ValidName(name) {
+				st.vars = st.vars.with(name, variable{value: value, set: true, exported: export})
+			} else if !Known(flag) {
+				w.problem(a, "declares a variable whose name is not known")
+			}
+			continue
+		}
+		if !a.Naked {
+			w.assign(st, a, export)
+		}
+		v := st.vars.get(a.Name.Value)
+		v.exported = (v.exported || export) && !unexport
+		st.vars = st.vars.with(a.Name.Value, v)
+	}
+	return success
+}
+
+// builtin reads a command that the shell carries out itself.
+type builtin func(w *walker, st *state, n syntax.Node, words []string, io files) outcome
+
+var builtins map[string]builtin
+
+func init() { //nolint:gochecknoinits // the table refers to the walker, which refers to the table
+	builtins = map[string]builtin{
+		"cd": changeDir, "pushd": changeDir, "popd": func(w *walker, st *state, n syntax.Node, words []string, io files) outcome {
+			st.dir = Unknown
+			return assumed
+		},
+		"unset": unset, "set": set, "shift": shift, "read": readVars, "mapfile": readVars, "readarray": readVars, "getopts": readVars,
+		"eval": func(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
+			return w.nested(st, n, strings.Join(words[1:], " "))
+		},
+		"trap": func(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
+			w.out.Traps = true
+			if len(words) > 2 && words[1] != "-" {
+				return w.nested(st.branch(), n, words[1])
+			}
+			return success
+		},
+		"exit": leave, "return": leave,
+		"true": ends(success), ":": ends(success), "false": ends(failure), "wait": ends(assumed), "umask": ends(success),
+		"ulimit": ends(assumed), "break": ends(success), "continue": ends(success), "shopt": ends(success), "alias": alias,
+		"[": bracket, "test": bracket,
+	}
+}
+
+func ends(o outcome) builtin {
+	return func(w *walker, st *state, n syntax.Node, words []string, io files) outcome {
+		if io.any() {
+			w.emit(st, n, words, io)
+		}
+		return o
+	}
+}
+
+func leave(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
+	st.dead = true
+	if len(words) > 1 && words[1] != "0" {
+		return failure
+	}
+	return success
+}
+
+// alias makes the names of later commands mean something else.
+func alias(w *walker, _ *state, n syntax.Node, _ []string, _ files) outcome {
+	w.problem(n, "defines an alias")
+	return success
+}
+
+func changeDir(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
+	to := ""
+	for _, word := range words[1:] {
+		if len(word) > 1 && word[0] == '-' && word[1] != '-' {
+			continue
+		}
+		to = word
+		if to != "--" {
+			break
+		}
+	}
+	switch {
+	case to == "" && words[0] == "cd":
+		to = environ{w, st, n}.Get("HOME").Str
+	case to == "" || to == "-" || isGlob(to):
+		to = Unknown
+	}
+	st.dir = resolve(st.dir, to)
+	return assumed
+}
+
+// resolve is a path as seen from a directory. What begins with something unknown may lie anywhere.
+func resolve(dir, to string) string {
+	switch {
+	case strings.HasPrefix(to, Unknown):
+		return Unknown
+	case path.IsAbs(to):
+		return path.Clean(to)
+	case strings.HasPrefix(dir, Unknown) || dir == "":
+		return Unknown
+	default:
+		return path.Join(dir, to)
+	}
+}
+
+// Path is a file's path as the command sees it: absolute where its directory is known, [Unknown] where not.
+func (c Command) Path(name string) string { return resolve(c.Dir, name) }
+
+func unset(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
+	for _, name := range words[1:] {
+		if !strings.HasPrefix(name, "-") {
+			st.vars = st.vars.with(name, variable{})
+		}
+	}
+	return success
+}
+
+func set(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
+	for i, word := range words[1:] {
+		if word == "--" {
+			st.params = slices.Clone(words[i+2:])
+			return success
+		}
+		if strings.HasPrefix(word, "-") && strings.Contains(word, "a") && word != "-o" || word == "allexport" {
+			st.params = nil
+		}
+	}
+	return success
+}
+
+func shift(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
+	if len(words) == 1 && len(st.params) > 0 {
+		st.params = st.params[1:]
+		return success
+	}
+	st.params = []string{Unknown}
+	return assumed
+}
+
+func readVars(w *walker, st *state, n syntax.Node, words []string, io files) outcome {
+	for _, name := range words[1:] {
+		if syntax.ValidName(name) {
+			st.vars = st.vars.assigned(name, Unknown)
+		}
+	}
+	if io.any() {
+		w.emit(st, n, words, io)
+	}
+	return either
+}
+
+func hasSubstitution(n syntax.Node) bool {
+	found := false
+	syntax.Walk(n, func(n syntax.Node) bool {
+		_, ok := n.(*syntax.CmdSubst)
+		found = found || ok
+		return !found
+	})
+	return found
+}

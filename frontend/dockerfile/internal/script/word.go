@@ -1,0 +1,237 @@
+package script
+
+import (
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"mvdan.cc/sh/v3/expand"
+	"mvdan.cc/sh/v3/syntax"
+)
+
+// maxBraces bounds the brace expressions of one word; each may double its fields.
+const maxBraces = 4
+
+// machineVars are variables that a shell itself sets to what it runs on.
+var machineVars = []string{"HOSTTYPE", "MACHTYPE", "OSTYPE"}
+
+// environ shows the expander the variables of a state.
+type environ struct {
+	w  *walker
+	st *state
+	at syntax.Node
+}
+
+var _ expand.WriteEnviron = environ{}
+
+func (e environ) Get(name string) expand.Variable {
+	str := func(s string) expand.Variable { return expand.Variable{Set: true, Kind: expand.String, Str: s} }
+	switch {
+	case name == "@" || name == "*":
+		return expand.Variable{Set: true, Kind: expand.Indexed, List: slices.Clone(e.st.params)}
+	case name == "#" || name == "?" || name == "$" || name == "!" || name == "-" || name == "0" || name == "PPID" || name == "_":
+		return str(Unknown)
+	case len(name) == 1 && name[0] >= '1' && name[0] <= '9':
+		if i := int(name[0] - '1'); i < len(e.st.params) {
+			return str(e.st.params[i])
+		}
+		return expand.Variable{}
+	case strings.HasPrefix(name, "HOME "):
+		return str(Unknown)
+	case name == "PWD":
+		return str(e.st.dir)
+	case name == "IFS":
+		return str(" \t\n")
+	}
+	v := e.st.vars.get(name)
+	if !v.set && slices.Contains(machineVars, name) {
+		e.w.problem(e.at, "reads $%s, which tells the machine", name)
+	}
+	if !v.set && name == "HOME" {
+		return str(Unknown)
+	}
+	return expand.Variable{Set: v.set, Exported: v.exported, Kind: expand.String, Str: v.value}
+}
+
+func (e environ) Each(yield func(string, expand.Variable) bool) {
+	for _, name := range slices.Sorted(maps.Keys(e.st.vars.begin)) {
+		if !yield(name, e.Get(name)) {
+			return
+		}
+	}
+}
+
+func (e environ) Set(name string, v expand.Variable) error {
+	e.st.vars = e.st.vars.assigned(name, v.Str)
+	return nil
+}
+
+func (w *walker) config(st *state, at syntax.Node) *expand.Config {
+	return &expand.Config{
+		Env: environ{w, st, at},
+		CmdSubst: func(out io.Writer, c *syntax.CmdSubst) error {
+			_, err := io.WriteString(out, w.substitution(st, c.Stmts))
+			return err
+		},
+		ProcSubst: func(p *syntax.ProcSubst) (string, error) {
+			w.substitution(st, p.Stmts)
+			return Unknown, nil
+		},
+	}
+}
+
+// substitution reads the commands of a substitution and returns what they print, as far as that is known.
+func (w *walker) substitution(st *state, list []*syntax.Stmt) string {
+	sub := st.sub()
+	sub.substituted, sub.piped = true, false
+	before := len(w.out.Commands)
+	w.stmts(sub, list)
+	commands := w.out.Commands[before:]
+	if len(commands) != 1 || len(list) != 1 || len(list[0].Redirs) > 0 {
+		return Unknown
+	}
+	if _, ok := list[0].Cmd.(*syntax.CallExpr); !ok {
+		return Unknown
+	}
+	if s, ok := prints(commands[0]); ok {
+		return s
+	}
+	if w.opt.Output != nil {
+		if s, ok := w.opt.Output(commands[0]); ok {
+			return s
+		}
+	}
+	return Unknown
+}
+
+// prints is what a command prints that does no more than print its words.
+func prints(c Command) (string, bool) {
+	switch {
+	case c.Name() == "pwd":
+		return c.Dir, true
+	case c.Name() == "echo" && !slices.ContainsFunc(c.Words[1:], func(s string) bool { return strings.ContainsAny(s, `\`) || isGlob(s) || strings.HasPrefix(s, "-") }):
+		return strings.Join(c.Words[1:], " "), true
+	default:
+		return "", false
+	}
+}
+
+// fields expands words into fields.
+func (w *walker) fields(st *state, words []*syntax.Word) []string {
+	var out []string
+	for _, word := range words {
+		w.unseen(st, word)
+		if manyBraces(word) {
+			w.substitutions(st, word)
+			out = append(out, Unknown)
+			continue
+		}
+		fields, err := expand.Fields(w.config(st, word), word)
+		if err != nil {
+			w.problem(word, "holds an expansion that is not read (%v)", err)
+			fields = []string{Unknown}
+		}
+		out = append(out, fields...)
+	}
+	return out
+}
+
+// literal expands a word to one string.
+func (w *walker) literal(st *state, word *syntax.Word) string {
+	return w.text(st, word, expand.Literal)
+}
+
+func (w *walker) document(st *state, word *syntax.Word) string {
+	return w.text(st, word, expand.Document)
+}
+
+func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *syntax.Word) (string, error)) string {
+	if word == nil {
+		return ""
+	}
+	w.unseen(st, word)
+	s, err := how(w.config(st, word), word)
+	if err != nil {
+		w.problem(word, "holds an expansion that is not read (%v)", err)
+		return Unknown
+	}
+	return s
+}
+
+// unseen reads the substitutions in a word that the expander leaves out because it takes an unknown value for one that
+// is set and not empty, as in ${X:-$(uname -m)}.
+func (w *walker) unseen(st *state, word *syntax.Word) {
+	syntax.Walk(word, func(n syntax.Node) bool {
+		p, ok := n.(*syntax.ParamExp)
+		if !ok || p.Exp == nil || p.Exp.Word == nil || p.Param == nil {
+			return true
+		}
+		if !Known(st.vars.get(p.Param.Value).value) {
+			w.substitutions(st, p.Exp.Word)
+		}
+		return true
+	})
+}
+
+// substitutions reads every substitution below a node.
+func (w *walker) substitutions(st *state, n syntax.Node) {
+	syntax.Walk(n, func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.CmdSubst:
+			w.substitution(st.branch(), n.Stmts)
+			return false
+		case *syntax.ProcSubst:
+			w.substitution(st.branch(), n.Stmts)
+			return false
+		}
+		return true
+	})
+}
+
+// manyBraces reports whether a word's brace expressions could make very many fields.
+func manyBraces(word *syntax.Word) bool {
+	var literal strings.Builder
+	for _, part := range word.Parts {
+		if lit, ok := part.(*syntax.Lit); ok {
+			literal.WriteString(lit.Value)
+		}
+	}
+	braces := strings.Count(literal.String(), "{")
+	return braces > maxBraces || braces > 0 && strings.Contains(literal.String(), "..")
+}
+
+// isGlob reports whether a field may stand for the names of files.
+func isGlob(s string) bool { return strings.ContainsAny(s, "*?[") }
+
+// files are what a command is redirected from and to.
+type files struct {
+	reads, writes []string
+	document      *string
+}
+
+func (f files) any() bool { return len(f.reads)+len(f.writes) > 0 }
+
+func (w *walker) redirections(st *state, list []*syntax.Redirect) files {
+	var f files
+	for _, r := range list {
+		switch r.Op {
+		case syntax.Hdoc, syntax.DashHdoc:
+			s := ""
+			if r.Hdoc != nil {
+				s = w.document(st, r.Hdoc)
+			}
+			f.document = &s
+		case syntax.WordHdoc:
+			s := w.literal(st, r.Word) + "\n"
+			f.document = &s
+		case syntax.RdrIn:
+			f.reads = append(f.reads, w.literal(st, r.Word))
+		case syntax.DplIn, syntax.DplOut:
+			w.literal(st, r.Word)
+		default:
+			f.writes = append(f.writes, w.literal(st, r.Word))
+		}
+	}
+	return f
+}
