@@ -43,6 +43,9 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	if r.Strategy != platforms.Auto {
 		attrs["manifold:strategy"] = r.Strategy.String()
 	}
+	if r.NoCacheMounts {
+		attrs["manifold:cache-mounts"] = "off"
+	}
 	for _, o := range r.PerTarget {
 		scope := o.Pattern.String() + ":"
 		if o.Stage != "" {

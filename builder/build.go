@@ -116,23 +116,33 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 
 // solve runs the frontend in this process against the node.
 func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher) (result Result, err error) {
+	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) {
+		result.targets, result.Steps = targets, steps
+	}}
+	response, err := b.run(ctx, r, client.SolveOpt{Exports: exports.entries}, watch, front.Build)
+	if err != nil {
+		return result, err
+	}
+	result.Exporter = response.ExporterResponse
+	result.Descriptor.Digest = digest.Digest(response.ExporterResponse[exptypes.ExporterImageDigestKey])
+	return result, nil
+}
+
+// run runs a frontend in this process against the node.
+func (b Builder) run(ctx context.Context, r Request, opt client.SolveOpt, watch *watcher, front gateway.BuildFunc) (_ *client.SolveResponse, err error) {
 	credentials, err := b.credentials()
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	opt := client.SolveOpt{Exports: exports.entries, Session: slices.Clone(r.Session)}
-	opt.Session = append(opt.Session,
+	opt.Session = append(slices.Clone(r.Session),
 		authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{AuthConfigProvider: credentials}))
 	done, err := r.prepare(&opt)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
 
 	var failed error
-	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) {
-		result.targets, result.Steps = targets, steps
-	}}
 	status := make(chan *client.SolveStatus)
 	var eg errgroup.Group
 	eg.Go(func() error {
@@ -142,22 +152,20 @@ func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watc
 		return nil
 	})
 	response, err := b.Node.client.Build(ctx, opt, "manifold", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-		res, err := front.Build(ctx, c)
+		res, err := front(ctx, c)
 		failed = err
 		return res, err
 	}, status)
 	_ = eg.Wait()
 	switch {
 	case ctx.Err() != nil:
-		return result, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case failed != nil:
-		return result, b.targetErrors(failed)
+		return nil, b.targetErrors(failed)
 	case err != nil:
-		return result, err
+		return nil, err
 	}
-	result.Exporter = response.ExporterResponse
-	result.Descriptor.Digest = digest.Digest(response.ExporterResponse[exptypes.ExporterImageDigestKey])
-	return result, nil
+	return response, nil
 }
 
 // credentials serves BuildKit the credentials that this process uses itself.

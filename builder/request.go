@@ -28,6 +28,8 @@ type Request struct {
 	BuildArgs map[string]string
 	// Strategy is how stages are run; the zero value is auto.
 	Strategy platforms.Strategy
+	// NoCacheMounts leaves moved Go stages without a cache mount for Go's build cache.
+	NoCacheMounts bool
 	// PerTarget holds what differs for some targets. The most specific pattern wins.
 	PerTarget []Override
 

@@ -31,6 +31,8 @@ type build struct {
 	hostKnown bool // false where BuildKit does not say what it can execute
 	targets   []*target
 	groups    map[string]*group
+	images    map[string]dockerfile.BaseImage // that stages are built from, looked at so far
+	answers   []answer
 }
 
 // target is one platform of the build.
@@ -41,6 +43,9 @@ type target struct {
 	strategy platforms.Strategy
 	group    *group
 	text     []byte // what the target is built from
+	plan     dockerfile.Plan
+	planned  bool // plan is of this target's file; a file that does not parse has none
+	noMounts bool // cache-mounts=off
 }
 
 // group is what the targets with equal options share: the options, and the Dockerfile read with them.
@@ -58,7 +63,7 @@ func newBuild(c client.Client) (*build, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &build{client: c, request: request, rest: rest, groups: map[string]*group{}}
+	b := &build{client: c, request: request, rest: rest, groups: map[string]*group{}, images: map[string]dockerfile.BaseImage{}}
 	b.host.Native = platforms.FromOCI(ctdplatforms.DefaultSpec())
 	if workers := c.BuildOpts().Workers; len(workers) > 0 && len(workers[0].Platforms) > 0 {
 		reported := make([]platforms.Platform, len(workers[0].Platforms))
@@ -185,6 +190,9 @@ func (b *build) resolveTarget(ctx context.Context, t *target) error {
 	if s, ok := foreignSyntax(b.rest, t.group.src.Data); ok {
 		return fmt.Errorf("%s: its syntax line names %s, which cannot be built together with other files", t.group.src.Filename, s.ref)
 	}
+	if t.noMounts, err = all.noCacheMounts(t.platform); err != nil {
+		return err
+	}
 	t.strategy, err = all.strategy(t.platform)
 	return err
 }
@@ -226,9 +234,20 @@ func (b *build) refuseOwnOptions(s syntax, g *group) error {
 // planTarget is a target as the planner takes it.
 func (b *build) planTarget(t *target) dockerfile.Target {
 	return dockerfile.Target{
-		Platform: t.platform, Strategy: t.strategy, Stage: t.group.ui.Target, BuildArgs: maps.Clone(t.group.ui.BuildArgs),
-		Contexts: t.group.contexts(t.platform),
+		Platform: t.platform, Strategy: t.strategy, Stage: t.group.opts[optionTarget], BuildArgs: t.group.buildArgs(),
+		Contexts: t.group.contexts(t.platform), NoCacheMounts: t.noMounts,
 	}
+}
+
+// buildArgs are the arguments that the group is built with.
+func (g *group) buildArgs() map[string]string {
+	out := map[string]string{}
+	for key, value := range g.opts {
+		if name, ok := strings.CutPrefix(key, optionBuildArg); ok {
+			out[name] = value
+		}
+	}
+	return out
 }
 
 // contexts lists the stages that a build context replaces for a target: "context:NAME", or "context:NAME::PLATFORM" for
@@ -248,17 +267,37 @@ func (g *group) contexts(target platforms.Platform) []string {
 	return out
 }
 
-// warn shows a plan's findings as warnings at their lines, each once.
+// warn shows a plan's findings as warnings at their lines.
 func (g *group) warn(ctx context.Context, findings []dockerfile.Finding) {
-	seen := map[string]bool{}
-	for _, f := range findings {
-		msg := linter.LintFormatShort(f.Rule, f.Message, f.Line)
-		if !seen[msg] {
-			g.src.Warn(ctx, msg, warnOpts(lineRange(f.Line), nil, ""))
-		}
-		seen[msg] = true
+	for _, f := range g.wanted(findings) {
+		g.src.Warn(ctx, linter.LintFormatShort(f.Rule, f.Message, f.Line), warnOpts(lineRange(f.Line), nil, ""))
 	}
 }
+
+// wanted lists the findings that the file's check directive does not skip: for each line and rule the first, with the other targets
+// it is true for.
+func (g *group) wanted(findings []dockerfile.Finding) []dockerfile.Finding {
+	checks, _, _, _ := parser.ParseDirective("check", g.src.Data) //nolint:dogsled // only what it says matters
+	config, err := linter.ParseLintOptions(checks)
+	if err != nil || config.SkipAll {
+		return nil // the converter reports the directive
+	}
+	var out []dockerfile.Finding
+	for _, f := range findings {
+		i := slices.IndexFunc(out, func(o dockerfile.Finding) bool { return o.Line == f.Line && o.Rule == f.Rule })
+		switch {
+		case slices.Contains(config.SkipRules, f.Rule):
+		case i < 0:
+			out = append(out, f)
+		case out[i].Target != f.Target && !strings.HasSuffix(out[i].Message, alsoOthers):
+			out[i].Message += alsoOthers
+		}
+	}
+	return out
+}
+
+// alsoOthers ends a finding that is true for more targets than the one it names.
+const alsoOthers = " (and for other targets)"
 
 // convertOpt is what dockerfile2llb converts the group's file with. Warnings are shown if asked for.
 func (g *group) convertOpt(ctx context.Context, c client.Client, warn bool) dockerfile2llb.ConvertOpt {

@@ -57,7 +57,9 @@ var _ client.Client = (*resolveCache)(nil)
 
 // ResolveImageConfig resolves an image's config, once per reference and options.
 func (c *resolveCache) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	hash, err := hashstructure.Hash(opt, nil)
+	named := opt
+	named.LogName = "" // for people only
+	hash, err := hashstructure.Hash(named, nil)
 	if err != nil {
 		return "", "", nil, err
 	}

@@ -16,18 +16,19 @@ import (
 
 // The options' names, and how they are spelt in the gateway's option map.
 const (
-	optionStrategy  = "strategy"
-	optionPlatforms = "platforms"
-	optionFilename  = "filename"
-	optionTarget    = "target"
-	optionBuildArg  = "build-arg:" // a prefix
+	optionStrategy    = "strategy"
+	optionPlatforms   = "platforms"
+	optionCacheMounts = "cache-mounts"
+	optionFilename    = "filename"
+	optionTarget      = "target"
+	optionBuildArg    = "build-arg:" // a prefix
 
 	gatewayPrefix  = "manifold:"
 	buildArgPrefix = "MANIFOLD_"
 )
 
 // optionNames are the options that have a name of their own.
-var optionNames = []string{optionStrategy, optionPlatforms, optionFilename, optionTarget}
+var optionNames = []string{optionStrategy, optionPlatforms, optionCacheMounts, optionFilename, optionTarget}
 
 // source ranks where a setting came from: what the request says beats the Dockerfile's header.
 type source uint8
@@ -128,6 +129,10 @@ func (s setting) named(name string) (setting, bool, error) {
 	case optionStrategy:
 		if _, err := platforms.ParseStrategy(s.value); err != nil {
 			return s, true, fmt.Errorf("%s: %w", s.origin, err)
+		}
+	case optionCacheMounts:
+		if s.value != "auto" && s.value != "off" {
+			return s, true, fmt.Errorf("%s: cache-mounts is auto or off, not %q", s.origin, s.value)
 		}
 	case optionPlatforms:
 		if !s.scope.IsZero() {
@@ -238,6 +243,12 @@ func (all settings) strategy(target platforms.Platform) (platforms.Strategy, err
 		return platforms.Auto, err
 	}
 	return platforms.ParseStrategy(s.value)
+}
+
+// noCacheMounts reports whether a target is built without a mount for Go's build cache.
+func (all settings) noCacheMounts(target platforms.Platform) (bool, error) {
+	s, ok, err := all.lookup(optionCacheMounts, target)
+	return ok && s.value == "off", err
 }
 
 // requested returns the origins of the settings that the request, not the header, holds.

@@ -63,8 +63,8 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 	return rb.Finalize()
 }
 
-// runTarget converts one target's text and solves it.
-func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
+// solveTarget converts one target's text and solves it.
+func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
 	opt := t.group.convertOpt(ctx, b.client, warn)
 	if !t.implicit {
 		p := t.platform.OCI()

@@ -16,7 +16,7 @@ func TestNoEmulatorFailsInSeconds(t *testing.T) {
 	sb := sandbox.Start(t)
 	node := sb.NewNode(t, sandbox.NodeOptions{NoEmulation: true})
 	dir := t.TempDir()
-	write(t, dir, "Dockerfile", "FROM busybox:1.35 AS make\nWORKDIR /out\nRUN sleep 60\n\nFROM scratch\nCOPY --from=make /out /\n")
+	write(t, dir, "Dockerfile", "FROM busybox:1.35 AS make\nWORKDIR /out\nRUN uname -m; sleep 60\n\nFROM scratch\nCOPY --from=make /out /\n")
 	begun := time.Now()
 	out, err := sb.Exec(t.Context(), dir, "manifold", "build", "--builder", node.Addr, "-q", "--platform", "linux/amd64,linux/arm64", ".")
 	if err != nil {
@@ -32,11 +32,12 @@ func TestNoEmulatorFailsInSeconds(t *testing.T) {
 --------------------
    1 |     FROM busybox:1.35 AS make
    2 |     WORKDIR /out
-   3 | >>> RUN sleep 60
+   3 | >>> RUN uname -m; sleep 60
    4 |     
    5 |     FROM scratch
 --------------------
-error: linux/arm64: stage make (Dockerfile:3): it has to run on linux/arm64, which the node cannot execute: it runs ` +
+error: linux/arm64: stage make (Dockerfile:3): it has to run on linux/arm64, for line 3 runs "uname -m", which asks about the ` +
+		`machine; the node cannot execute linux/arm64: it runs ` +
 		`linux/amd64 natively and emulates nothing. Install QEMU on the node (docker run --privileged --rm tonistiigi/binfmt ` +
 		`--install arm64), or let the stage cross-compile: declare ARG TARGETARCH in it and ask for strategy=cross, or write ` +
 		`FROM --platform=$BUILDPLATFORM on line 1

@@ -15,6 +15,8 @@ type Host struct {
 
 	// native are the reported platforms that the node's own processor executes, Native first.
 	native []Platform
+	// wrapped are the emulated platforms whose emulator starts the first program of a step and is unknown to the kernel.
+	wrapped []Platform
 }
 
 // HostOf reads a host from the platforms that a BuildKit worker reports. A worker puts the native platform first and
@@ -58,13 +60,19 @@ func (h Host) Runs(p Platform) bool {
 	return slices.ContainsFunc(h.Emulated, func(e Platform) bool { return emulates(e, p) })
 }
 
-// WithEmulated returns the host with one more platform that it turned out to execute through emulation.
+// WithEmulated returns the host with one more platform that it turned out to execute through an emulator that BuildKit
+// puts before the first program of a step, and that the kernel does not know.
 func (h Host) WithEmulated(p Platform) Host {
 	if !h.Runs(p) {
 		h.Emulated = append(slices.Clone(h.Emulated), p)
+		h.wrapped = append(slices.Clone(h.wrapped), p)
 	}
 	return h
 }
+
+// RunsForeign reports whether a program of the native platform can start one of p on the node: its processor executes it, or
+// the kernel has an emulator for it. An emulator added by [Host.WithEmulated] does not help there.
+func (h Host) RunsForeign(p Platform) bool { return h.Runs(p) && !slices.Contains(h.wrapped, p) }
 
 // CannotRun reports whether the node is known to be unable to execute p. That is less than the opposite of [Host.Runs]: a
 // worker tries only some architectures, and finds mips64 in vain even where the kernel has a handler for it, so for

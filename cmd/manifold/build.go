@@ -58,6 +58,20 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	if err := f.local(&r, node); err != nil {
 		return err
 	}
+	var result builder.Result
+	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
+		r.Progress = progress
+		result, err = builder.Builder{Node: node}.Build(ctx, r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return f.report(s, r, result)
+}
+
+// display shows the progress of what do does.
+func (f *buildFlags) display(ctx context.Context, s streams, do func(progress func(*client.SolveStatus)) error) error {
 	mode := progressui.DisplayMode(f.progress)
 	if f.quiet {
 		mode = progressui.QuietMode
@@ -67,24 +81,36 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 		return err
 	}
 	status := make(chan *client.SolveStatus)
-	r.Progress = func(st *client.SolveStatus) { status <- st }
-	var result builder.Result
+	var warnings []client.VertexWarning
 	var eg errgroup.Group
 	eg.Go(func() error {
 		// The display outlives a cancelled build, to show how it ended.
-		_, err := display.UpdateFrom(context.WithoutCancel(ctx), status)
+		found, err := display.UpdateFrom(context.WithoutCancel(ctx), status)
+		warnings = found
 		return err
 	})
 	eg.Go(func() error {
 		defer close(status)
-		var err error
-		result, err = builder.Builder{Node: node}.Build(ctx, r)
-		return err
+		return do(func(st *client.SolveStatus) { status <- st })
 	})
-	if err := eg.Wait(); err != nil {
-		return err
+	err = eg.Wait()
+	if mode != progressui.QuietMode && mode != progressui.RawJSONMode {
+		printWarnings(s, warnings)
 	}
-	return f.report(s, r, result)
+	return err
+}
+
+// printWarnings lists the warnings of a build under its progress, each once.
+func printWarnings(s streams, warnings []client.VertexWarning) {
+	var lines []string
+	for _, w := range warnings {
+		if line := string(w.Short); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	for _, line := range lines {
+		fmt.Fprintln(s.err, "warning:", line)
+	}
 }
 
 // report prints the result and writes the files that the flags name.

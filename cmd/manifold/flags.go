@@ -27,6 +27,7 @@ type buildFlags struct {
 	files        []string
 	stages       []string
 	strategies   []string
+	cacheMounts  string
 	buildArgs    []string
 	contexts     []string
 	labels       []string
@@ -49,32 +50,39 @@ type buildFlags struct {
 	iidFile      string
 }
 
-func (f *buildFlags) register(fs *pflag.FlagSet) {
+// registerInput declares the flags that say what is built, and on which node.
+func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringArrayVar(&f.platforms, "platform", nil, "platforms to build for, for example linux/amd64,linux/arm64 (\"local\" is the node's own)")
-	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the result, for example ghcr.io/app/app:1.0; may be repeated")
-	fs.StringVar(&f.targetTag, "target-tag", "", "template of further tags, one for each target, for example '{{.Tag}}-{{.Arch}}'")
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile (- is standard input), or PLATFORM=Dockerfile (default CONTEXT/Dockerfile)")
 	fs.StringArrayVar(&f.stages, "target", nil, "stage to build, or PLATFORM=stage (default the last one)")
 	fs.StringArrayVar(&f.strategies, "strategy", nil, "how stages are run: auto, native, cross or emulate, or PLATFORM=strategy")
+	fs.StringVar(&f.cacheMounts, "cache-mounts", "auto", "mount a cache of Go's build cache where a moved stage compiles: auto or off")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "build argument NAME=VALUE, or PLATFORM:NAME=VALUE; NAME alone takes the environment's value")
 	fs.StringArrayVar(&f.contexts, "build-context", nil, "further build context, name=path or name=URL")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "secret for the build, id=ID,src=FILE or id=ID,env=NAME")
 	fs.StringArrayVar(&f.ssh, "ssh", nil, "SSH agent or keys for the build, default or ID=SOCKET or ID=KEY")
-	fs.StringArrayVar(&f.labels, "label", nil, "label of every image, NAME=VALUE")
-	fs.StringArrayVar(&f.annotations, "annotation", nil, "annotation, [TYPE[PLATFORM]:]NAME=VALUE; TYPE is manifest, index, manifest-descriptor or index-descriptor")
 	fs.BoolVar(&f.noCache, "no-cache", false, "do not use the cache")
 	fs.StringArrayVar(&f.noCacheStage, "no-cache-filter", nil, "do not use the cache for these stages")
 	fs.BoolVar(&f.pull, "pull", false, "ask the registry for base images even if the node has them")
 	fs.StringArrayVar(&f.cacheFrom, "cache-from", nil, "cache to read, for example type=registry,ref=app:cache")
+	fs.StringVar(&f.builder, "builder", "", builderUsage)
+	fs.StringVar(&f.progress, "progress", os.Getenv("BUILDKIT_PROGRESS"), "progress: auto, tty, plain, rawjson or quiet")
+}
+
+// register declares all flags of "manifold build".
+func (f *buildFlags) register(fs *pflag.FlagSet) {
+	f.registerInput(fs)
+	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the result, for example ghcr.io/app/app:1.0; may be repeated")
+	fs.StringVar(&f.targetTag, "target-tag", "", "template of further tags, one for each target, for example '{{.Tag}}-{{.Arch}}'")
+	fs.StringArrayVar(&f.labels, "label", nil, "label of every image, NAME=VALUE")
+	fs.StringArrayVar(&f.annotations, "annotation", nil, "annotation, [TYPE[PLATFORM]:]NAME=VALUE; TYPE is manifest, index, manifest-descriptor or index-descriptor")
 	fs.StringArrayVar(&f.cacheTo, "cache-to", nil, "cache to write, for example type=registry,ref=app:cache,mode=max")
 	fs.StringArrayVarP(&f.outputs, "output", "o", nil, "where the result goes, for example type=oci,dest=app.tar; a path alone is type=local")
 	fs.BoolVar(&f.push, "push", false, "publish the result under its tags")
 	fs.StringArrayVar(&f.attest, "attest", nil, "attestation, type=sbom or type=provenance with parameters")
 	fs.StringVar(&f.sbom, "sbom", "", "shorthand for --attest type=sbom: true, false or parameters")
 	fs.StringVar(&f.provenance, "provenance", "", "shorthand for --attest type=provenance: true, false or parameters (default false: it makes every index different)")
-	fs.StringVar(&f.builder, "builder", "", builderUsage)
-	fs.StringVar(&f.progress, "progress", os.Getenv("BUILDKIT_PROGRESS"), "progress: auto, tty, plain, rawjson or quiet")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print only the result")
 	fs.StringVar(&f.metadataFile, "metadata-file", "", "write the result as JSON to this file")
 	fs.StringVar(&f.iidFile, "iidfile", "", "write the image's ID to this file: its config's digest, or the digest of an index")
@@ -85,6 +93,13 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 	r := builder.Request{
 		Context: dir, Tags: f.tags, TargetTag: f.targetTag, Push: f.push, Pull: f.pull, NoCache: f.noCache,
 		NoCacheStages: f.noCacheStage,
+	}
+	switch f.cacheMounts {
+	case "auto":
+	case "off":
+		r.NoCacheMounts = true
+	default:
+		return r, fmt.Errorf("--cache-mounts is auto or off, not %q", f.cacheMounts)
 	}
 	var err error
 	if r.Targets, err = f.targets(); err != nil {

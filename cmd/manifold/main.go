@@ -1,6 +1,7 @@
 // Command manifold builds one Dockerfile into one multi-platform image.
 //
 //	manifold build --platform linux/amd64,linux/arm64 -t ghcr.io/app/app:1.0 --push .
+//	manifold plan --platform linux/amd64,linux/arm64 .
 //	manifold nodes
 //	manifold inspect ghcr.io/app/app:1.0
 //
@@ -102,6 +103,6 @@ func rootCommand(s streams) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(buildCommand(s), nodesCommand(s), inspectCommand(s))
+	root.AddCommand(buildCommand(s), planCommand(s), nodesCommand(s), inspectCommand(s))
 	return root
 }

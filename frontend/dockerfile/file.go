@@ -36,7 +36,9 @@ type stage struct {
 	env      map[string]bool // keys that ENV instructions set
 	set      map[string]int  // variables that ENV, or ARG with a default, sets, and the first line that does
 	runs     []int           // lines of RUN instructions
-	uses     []string        // stages named by COPY --from, ADD --from and RUN --mount=from=
+	body     []instructions.Command
+	runAt    map[*instructions.RunCommand]*run
+	uses     []string // stages named by COPY --from, ADD --from and RUN --mount=from=
 }
 
 // argument is one name of an ARG instruction.
@@ -72,8 +74,19 @@ func Parse(name string, src []byte) (*File, error) {
 	for i := range global {
 		f.args = append(f.args, arguments(&global[i])...)
 	}
+	nodes := map[int]*parser.Node{}
+	for _, n := range ast.AST.Children {
+		nodes[n.StartLine] = n
+	}
+	rows := bytes.Split(f.src, []byte("\n"))
 	for i := range parsed {
-		f.stages = append(f.stages, readStage(i, &parsed[i]))
+		s := readStage(i, &parsed[i])
+		for _, c := range s.body {
+			if c, ok := c.(*instructions.RunCommand); ok {
+				s.runAt[c] = readRun(c, nodes[lineOf(c)], rows, f.escape)
+			}
+		}
+		f.stages = append(f.stages, s)
 	}
 	return f, nil
 }
@@ -102,7 +115,10 @@ func (s *stage) title() string {
 }
 
 func readStage(index int, in *instructions.Stage) *stage {
-	s := &stage{index: index, name: in.Name, base: in.BaseName, platform: in.Platform, env: map[string]bool{}, set: map[string]int{}}
+	s := &stage{
+		index: index, name: in.Name, base: in.BaseName, platform: in.Platform, env: map[string]bool{}, set: map[string]int{},
+		body: in.Commands, runAt: map[*instructions.RunCommand]*run{},
+	}
 	s.line, s.lastLine = lines(in.Location)
 	for _, c := range in.Commands {
 		_, s.lastLine = lines(c.Location())
@@ -140,6 +156,16 @@ func (s *stage) readCommand(c instructions.Command) {
 			s.uses = append(s.uses, c.From)
 		}
 	}
+}
+
+// runAtLine returns the RUN instruction that begins on a line, nil if none does.
+func (s *stage) runAtLine(line int) *run {
+	for _, r := range s.runAt {
+		if r.line == line {
+			return r
+		}
+	}
+	return nil
 }
 
 // sets notes the first line that gives a variable a value.

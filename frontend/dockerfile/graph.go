@@ -14,6 +14,14 @@ type graph struct {
 	build  platforms.Platform
 	nodes  []*node
 	export *node
+
+	host       platforms.Host
+	global     values            // of the ARG instructions before the first FROM, and the automatic ones
+	predefined map[string]string // Manifold's own
+	images     map[string]BaseImage
+	answers    map[string]Answer
+	refused    map[string]string // stages that were moved in vain, and why
+	found      []Finding
 }
 
 // node is a stage of a graph.
@@ -25,16 +33,26 @@ type node struct {
 	sources  []*node            // stages it copies or mounts from
 	replaced bool               // by a build context
 	told     argument           // the first argument by which it or an ancestor is told the target; zero if none is
+	image    string             // what it is built FROM, variables expanded; a stage's name or an image's
+
+	end     *world   // what holds at its end, nil until it is asked for
+	verdict *verdict // nil until it is asked for
 }
 
 // graphFor expands every FROM line for a target. The error is for the converter to report again, with more of the
 // context that only it has.
-func (f *File) graphFor(build platforms.Platform, t Target) (*graph, error) {
-	v, err := f.globalValues(build, t)
+func (f *File) graphFor(req PlanRequest, t Target) (*graph, error) {
+	v, err := f.globalValues(req.Host.Native, t)
 	if err != nil {
 		return nil, err
 	}
-	g := &graph{file: f, target: t, build: build}
+	g := &graph{
+		file: f, target: t, build: req.Host.Native, host: req.Host, images: req.Images,
+		global: v, predefined: Predefined(req.Host.Native, t.Platform), answers: map[string]Answer{},
+	}
+	for _, a := range req.Answers {
+		g.answers[a.Probe.key()] = a
+	}
 	for i, s := range f.stages {
 		n := &node{stage: s, replaced: s.name != "" && containsFold(t.Contexts, s.name)}
 		base, err := f.expand(s.base, v)
@@ -50,6 +68,7 @@ func (f *File) graphFor(build platforms.Platform, t Target) (*graph, error) {
 				return nil, err
 			}
 		}
+		n.image = base
 		if p := f.find(base, i); p >= 0 && !n.replaced {
 			n.parent = g.nodes[p]
 		}
@@ -121,12 +140,12 @@ func (g *graph) root(n *node) *node {
 }
 
 // runsOn is the platform a stage is run on.
-func (g *graph) runsOn(n *node, moved map[int]string) platforms.Platform {
+func (g *graph) runsOn(n *node, t targetPlan) platforms.Platform {
 	root := g.root(n)
 	switch {
 	case !root.pin.IsZero():
 		return root.pin
-	case moved[n.index] != "":
+	case t.moved(n.index):
 		return g.build
 	default:
 		return g.target.Platform

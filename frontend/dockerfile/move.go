@@ -10,43 +10,56 @@ import (
 // RuleNotMoved is the finding for a stage that declares its target under strategy=cross and still has to run on it.
 const RuleNotMoved = "CrossStageNotMoved"
 
-// moves decides which stages run on the build platform although nothing in the Dockerfile pins them there.
-//
-// Under strategy=cross these are the stages that are told their target by an argument they declare, unless the user
-// pinned them, the exported image inherits from them, or a stage that is not told its target shares their beginning:
-// a FROM chain runs on one platform. The map's values are the reasons.
-func (g *graph) moves() (map[int]string, []Finding) {
-	moved := map[int]string{}
-	if !g.movable() {
-		return moved, nil
-	}
-	var findings []Finding
+// crossMoves decides what strategy=cross moves: the stages that are told their target by an argument they declare, unless the
+// user pinned them, the exported image inherits from them, or a stage that is not told its target shares their beginning (a
+// FROM chain runs on one platform); and besides those what auto would move, and stages that compile with Go or run make.
+func (g *graph) crossMoves() map[int]move {
+	moved := map[int]move{}
 	for _, n := range g.needed() {
-		if n.told.name == "" || len(n.runs) == 0 || !g.root(n).pin.IsZero() {
-			continue
-		}
-		if g.ancestor(n, g.export) {
+		if n.told.name == "" || len(n.runs) == 0 || !g.root(n).pin.IsZero() || g.ancestor(n, g.export) {
 			continue // nobody expects a part of the exported image to be made elsewhere
 		}
 		if obstacle := g.obstacle(n); obstacle != "" {
-			findings = append(findings, Finding{
+			g.found = append(g.found, Finding{
 				Target: g.target.Platform, Line: n.line, Rule: RuleNotMoved,
 				Message: fmt.Sprintf("stage %s declares %s and still runs on %s: %s", n.title(), n.told.name, g.target.Platform, obstacle),
 			})
 			continue
 		}
-		moved[n.index] = fmt.Sprintf("declares %s on line %d", n.told.name, n.told.line)
 		for _, m := range g.family(n) {
-			switch {
-			case moved[m.index] != "":
-			case m.told.name != "":
-				moved[m.index] = fmt.Sprintf("declares %s on line %d", m.told.name, m.told.line)
-			default:
-				moved[m.index] = fmt.Sprintf("stage %s, which inherits from it, declares %s on line %d", n.title(), n.told.name, n.told.line)
+			reason := fmt.Sprintf("stage %s, which inherits from it, declares %s on line %d", n.title(), n.told.name, n.told.line)
+			if m.told.name != "" {
+				reason = fmt.Sprintf("declares %s on line %d", m.told.name, m.told.line)
+			} else if moved[m.index].moved {
+				continue
+			}
+			moved[m.index] = move{moved: true, strategy: platforms.Cross, reason: reason}
+		}
+	}
+	g.crossUntold(moved)
+	return moved
+}
+
+// crossUntold adds the chains in which no stage declares its target.
+func (g *graph) crossUntold(moved map[int]move) {
+	auto := g.autoMoves()
+	for _, n := range g.needed() {
+		m, ok := auto[n.index]
+		family := g.family(n)
+		declares := slices.ContainsFunc(family, func(n *node) bool { return n.told.name != "" })
+		if _, done := moved[n.index]; done || !ok || declares {
+			continue
+		}
+		compiles := slices.ContainsFunc(family, func(n *node) bool { return n.verdict != nil && len(n.verdict.told) > 0 })
+		if m.moved || compiles {
+			v := n.verdict
+			moved[n.index] = move{moved: true, strategy: platforms.Cross, reason: v.reason(n), edits: v.edits}
+			if m.moved {
+				m.probes = nil
+				moved[n.index] = m
 			}
 		}
 	}
-	return moved, findings
 }
 
 // obstacle says why a stage cannot run on the build platform, or is empty.
@@ -97,9 +110,4 @@ func (g *graph) ancestor(m, n *node) bool {
 		}
 	}
 	return false
-}
-
-// movable reports whether the target's strategy asks for stages to be moved, and there is somewhere else to run them.
-func (g *graph) movable() bool {
-	return g.target.Strategy == platforms.Cross && g.target.Platform != g.build
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,11 +48,85 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// TestPlanTable plans and rewrites the cases of each archive of testdata/table. A case is NAME/Dockerfile; NAME/request, where
+// there is one, holds its lines "key: value"; NAME/plan and NAME/TARGET are as in TestPlan. The target is linux/arm64 if nothing
+// else is said.
+func TestPlanTable(t *testing.T) {
+	files, err := filepath.Glob("testdata/table/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no cases", err)
+	}
+	for _, name := range files {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := &txtar.Archive{Comment: archive.Comment}
+		requests := map[string][]byte{}
+		for _, f := range archive.Files {
+			if path.Base(f.Name) == "request" {
+				requests[path.Dir(f.Name)] = f.Data
+			}
+		}
+		for _, f := range archive.Files {
+			if path.Base(f.Name) != "Dockerfile" {
+				continue
+			}
+			prefix := path.Dir(f.Name)
+			t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar")+"/"+prefix, func(t *testing.T) {
+				c := readCase(t, &txtar.Archive{Comment: append([]byte("targets: linux/arm64\n"), requests[prefix]...), Files: []txtar.File{f}})
+				out := c.run(t)
+				for i, o := range out.Files {
+					out.Files[i].Name = prefix + "/" + o.Name
+				}
+				out.Files[0].Name = f.Name
+				if data, ok := requests[prefix]; ok {
+					got.Files = append(got.Files, txtar.File{Name: prefix + "/request", Data: data})
+				}
+				got.Files = append(got.Files, out.Files...)
+			})
+		}
+		if *update {
+			if err := os.WriteFile(name, txtar.Format(got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if diff := cmp.Diff(string(txtar.Format(archive)), string(txtar.Format(got))); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+	}
+}
+
 // planCase is one archive.
 type planCase struct {
 	comment []byte
 	src     []byte
 	req     dockerfile.PlanRequest
+	answers []string // kind and line of the probes that are answered
+	texts   []string
+}
+
+// answered plans the case, answers the probes it has answers for, and plans again until nothing changes.
+func (c *planCase) answered(file *dockerfile.File) (dockerfile.Plan, error) {
+	for i := range c.req.Refused {
+		c.req.Refused[i].Target = c.req.Targets[0].Platform
+	}
+	for {
+		plan, err := file.Plan(c.req)
+		more := false
+		for _, p := range plan.Probes {
+			for i, key := range c.answers {
+				if key == fmt.Sprintf("%s %d", p.Kind, p.Line) {
+					c.req.Answers = append(c.req.Answers, dockerfile.Answer{Probe: p, Text: c.texts[i], Failed: c.texts[i] == "failed"})
+					more = true
+				}
+			}
+		}
+		if !more {
+			return plan, err
+		}
+	}
 }
 
 func readCase(t *testing.T, a *txtar.Archive) planCase {
@@ -77,6 +152,22 @@ func readCase(t *testing.T, a *txtar.Archive) planCase {
 			target.Stage = value
 		case "context":
 			target.Contexts = append(target.Contexts, value)
+		case "answer": // KIND LINE: one line of text, "\\n" between lines
+			kind, rest, _ := strings.Cut(value, " ")
+			line, text, _ := strings.Cut(rest, ": ")
+			c.answers = append(c.answers, kind+" "+line)
+			c.texts = append(c.texts, strings.ReplaceAll(text, `\n`, "\n"))
+		case "refused":
+			stage, reason, _ := strings.Cut(value, " ")
+			c.req.Refused = append(c.req.Refused, dockerfile.Refusal{Stage: stage, Reason: reason})
+		case "onbuild":
+			image, instruction, _ := strings.Cut(value, " ")
+			c.req.Images = map[string]dockerfile.BaseImage{image: {OnBuild: []string{instruction}}}
+		case "image-env":
+			image, env, _ := strings.Cut(value, " ")
+			c.req.Images = map[string]dockerfile.BaseImage{image: {Env: strings.Fields(env), WorkingDir: "/go"}}
+		case "cache-mounts":
+			target.NoCacheMounts = value == "off"
 		case "arg":
 			name, v, _ := strings.Cut(value, "=")
 			target.BuildArgs[name] = v
@@ -108,10 +199,17 @@ func (c planCase) run(t *testing.T) *txtar.Archive {
 		out.Files = append(out.Files, txtar.File{Name: "plan", Data: []byte("error: " + err.Error() + "\n")})
 		return out
 	}
-	plan, planErr := file.Plan(c.req)
+	plan, planErr := c.answered(file)
 	var b bytes.Buffer
 	for _, s := range plan.Steps {
-		fmt.Fprintf(&b, "%-14s %-8s %-8s on %s: %s\n", s.Target, s.Stage, s.Strategy, s.Platform, s.Reason)
+		open := ""
+		if len(s.Probes) > 0 {
+			open = fmt.Sprintf(" (open: %v)", s.Probes)
+		}
+		fmt.Fprintf(&b, "%-14s %-8s %-8s on %s: %s%s\n", s.Target, s.Stage, s.Strategy, s.Platform, s.Reason, open)
+	}
+	for _, c := range plan.Checks {
+		fmt.Fprintf(&b, "%-14s %-8s checked for machine code: %s\n", c.Target, c.Stage, strings.Join(c.Paths, " "))
 	}
 	for _, f := range plan.Findings {
 		fmt.Fprintf(&b, "warning: line %d: %s: %s\n", f.Line, f.Rule, f.Message)

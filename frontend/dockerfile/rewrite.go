@@ -15,8 +15,9 @@ import (
 var fromKeyword = regexp.MustCompile(`(?i)^[ \t]*FROM(?:[ \t]|$)`)
 
 // For returns the text that the target is built from: the file's own, line for line, with --platform=$BUILDPLATFORM
-// in the FROM line of each stage that the plan moves and the target's values behind the predefined arguments that
-// are declared without a default. A target that is not in the plan is an error.
+// in the FROM line of each stage that the plan moves, the target's environment and Go's build cache in the RUN instructions that need
+// them, and the target's values behind the predefined arguments that are declared without a default. A target that is not in the
+// plan is an error.
 func (f *File) For(target platforms.Platform, plan Plan) ([]byte, error) {
 	t, ok := plan.targets[target]
 	if !ok {
@@ -34,15 +35,19 @@ func (f *File) For(target platforms.Platform, plan Plan) ([]byte, error) {
 		case "from":
 			at++
 			told = false
-			if t.moved[at] != "" && f.find(f.stages[at].base, at) < 0 {
+			if t.moved(at) && target != t.build && f.find(f.stages[at].base, at) < 0 {
 				moveFrom(text, n)
 			}
 		case "arg":
 			var more []string
-			if at >= 0 && t.moved[at] != "" && !told && declaresTarget(n) {
+			if t.kin && at >= 0 && t.moved(at) && !told && declaresTarget(n) {
 				more, told = f.goKin(at, t), true
 			}
 			f.fillArg(text, n, at, t.target, predefined, more)
+		case "run":
+			if e := t.edits[n.StartLine]; e != nil && at >= 0 {
+				e.inject(text, f.stages[at].runAtLine(n.StartLine))
+			}
 		}
 	}
 	return bytes.Join(text, nil), nil

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/manifold-build/manifold/platforms"
 )
 
 // install makes sure that each program is on PATH, installing the Debian package that holds it where it is not.
@@ -110,12 +112,26 @@ var debianArchs = []struct{ Platform, Debian string }{
 	{"linux/mips64le", "mips64el"},
 }
 
-// fetchBusybox downloads the static busybox of a Debian architecture without touching the machine's own dpkg state,
-// and returns its bytes.
+// fetchBusybox returns the static busybox of a Debian architecture.
 func fetchBusybox(ctx context.Context, dir, arch string) ([]byte, error) {
-	lists := filepath.Join(dir, arch)
-	if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
+	root, err := fetchPackages(ctx, dir, arch, "busybox-static")
+	if err != nil {
 		return nil, err
+	}
+	for _, name := range []string{"bin/busybox", "usr/bin/busybox"} {
+		if b, err := os.ReadFile(filepath.Join(root, name)); err == nil {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("no busybox in the package for %s", arch)
+}
+
+// fetchPackages downloads packages of a Debian architecture, without touching the machine's own dpkg state, and returns the
+// folder in which they are unpacked.
+func fetchPackages(ctx context.Context, dir, arch string, packages ...string) (string, error) {
+	lists := filepath.Join(dir, arch+"-"+packages[0])
+	if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
+		return "", err
 	}
 	opts := []string{
 		"-oAPT::Architecture=" + arch, "-oAPT::Architectures=" + arch, "-oDir::State::Lists=" + lists,
@@ -130,24 +146,32 @@ func fetchBusybox(ctx context.Context, dir, arch string) ([]byte, error) {
 	const tries = 4
 	for try := 1; ; try++ {
 		err := apt("update")
-		if e := apt("download", "busybox-static"); e == nil {
+		if e := apt(append([]string{"download"}, packages...)...); e == nil {
 			break
 		} else if err = errors.Join(err, e); try == tries {
-			return nil, err
+			return "", err
 		}
 		time.Sleep(time.Duration(try) * 2 * time.Second)
 	}
-	debs, err := filepath.Glob(filepath.Join(lists, "busybox-static_*.deb"))
-	if err != nil || len(debs) != 1 {
-		return nil, fmt.Errorf("expected one busybox-static package for %s, found %v (%w)", arch, debs, err)
+	debs, err := filepath.Glob(filepath.Join(lists, "*.deb"))
+	if err != nil || len(debs) != len(packages) {
+		return "", fmt.Errorf("expected the packages %v for %s, found %v (%w)", packages, arch, debs, err)
 	}
-	if _, err := run(ctx, command{Args: []string{"dpkg-deb", "-x", debs[0], filepath.Join(lists, "x")}}); err != nil {
-		return nil, err
-	}
-	for _, name := range []string{"bin/busybox", "usr/bin/busybox"} {
-		if b, err := os.ReadFile(filepath.Join(lists, "x", name)); err == nil {
-			return b, nil
+	root := filepath.Join(lists, "x")
+	for _, deb := range debs {
+		if _, err := run(ctx, command{Args: []string{"dpkg-deb", "-x", deb, root}}); err != nil {
+			return "", err
 		}
 	}
-	return nil, fmt.Errorf("no busybox in the package for %s", arch)
+	return root, nil
+}
+
+// debianName is Debian's name of a platform.
+func debianName(p platforms.Platform) string {
+	for _, a := range debianArchs {
+		if a.Platform == p.String() {
+			return a.Debian
+		}
+	}
+	return ""
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,7 +18,7 @@ import (
 
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
-	imagesVersion = "3"
+	imagesVersion = "5"
 	// goVersion is the Go release in the golang stand-in.
 	goVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -27,22 +26,22 @@ const (
 	caBundle = "/etc/ssl/certs/ca-certificates.crt"
 )
 
-// golangPlatforms are the platforms of the golang stand-in: about 240 MB each, so only those the stories build on.
-var golangPlatforms = []string{"linux/amd64", "linux/arm64"}
+// toolchainPlatforms are the platforms of the golang stand-in: about 240 MB each, so only those the stories build on.
+var toolchainPlatforms = []string{"linux/amd64", "linux/arm64"}
 
 // images returns a registry store that holds the stand-ins: library/busybox:1.35, library/alpine:3.20 and
-// library/golang:1.26, each also tagged latest.
+// library/golang:1.26 and library/node:22, each also tagged latest.
 func images(ctx context.Context, bin string) (string, error) {
 	ca, err := os.ReadFile(caBundle)
 	if err != nil {
 		return "", fmt.Errorf("%w (Debian package ca-certificates)", err)
 	}
-	key, err := keyOf(nil, imagesVersion, goVersion, string(ca))
+	key, err := keyOf(nil, imagesVersion, goVersion, nodeVersion, npmVersion, string(ca))
 	if err != nil {
 		return "", err
 	}
 	return kept("images", key, func(dir string) error {
-		sayf("making multi-platform golang, busybox and alpine images (about a minute, once)")
+		sayf("making multi-platform golang, node, busybox and alpine images (about a minute, once)")
 		work, err := os.MkdirTemp("", "manifold-images-")
 		if err != nil {
 			return err
@@ -58,13 +57,17 @@ func images(ctx context.Context, bin string) (string, error) {
 		if err := makeAlpine(filepath.Join(work, "alpine"), boxes); err != nil {
 			return err
 		}
-		if err := makeGolang(ctx, filepath.Join(work, "golang"), boxes, ca); err != nil {
+		if err := makeGolang(ctx, filepath.Join(work, "golang"), work, boxes, ca); err != nil {
+			return err
+		}
+		if err := makeNode(ctx, filepath.Join(work, "node-image"), work, boxes, ca); err != nil {
 			return err
 		}
 		return seed(ctx, bin, dir, work, map[string][]string{
-			"busybox": {"library/busybox:1.35", "library/busybox:latest"},
-			"alpine":  {"library/alpine:3.20", "library/alpine:latest"},
-			"golang":  {"library/golang:1.26", "library/golang:1.26-alpine", "library/golang:latest"},
+			"busybox":    {"library/busybox:1.35", "library/busybox:latest"},
+			"alpine":     {"library/alpine:3.20", "library/alpine:latest"},
+			"golang":     {"library/golang:1.26", "library/golang:1.26-alpine", "library/golang:latest"},
+			"node-image": {"library/node:22", "library/node:22-alpine", "library/node:latest"},
 		})
 	})
 }
@@ -197,64 +200,4 @@ func makeIndex(dir string, boxes []busybox, config ocispec.ImageConfig, files fu
 		images = append(images, image)
 	}
 	return l.finish(images)
-}
-
-// makeGolang puts the Go toolchain, which the module proxy serves as a module, on busybox.
-func makeGolang(ctx context.Context, dir string, boxes []busybox, ca []byte) error {
-	l, err := newLayout(dir)
-	if err != nil {
-		return err
-	}
-	config := ocispec.ImageConfig{
-		Env: []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"},
-		Cmd: []string{"sh"}, WorkingDir: "/go",
-	}
-	var images []ocispec.Descriptor
-	for _, b := range boxes {
-		if !slices.Contains(golangPlatforms, b.Platform.String()) {
-			continue
-		}
-		goroot, err := toolchain(ctx, b.Platform)
-		if err != nil {
-			return err
-		}
-		system, err := l.addFiles(append(base(b), folder("etc/ssl"), folder("etc/ssl/certs"),
-			entry{Name: "etc/ssl/certs/ca-certificates.crt", Mode: 0o644, Data: ca},
-			folder("go"), entry{Name: "go/src", Mode: fs.ModeDir | 0o777}, entry{Name: "go/bin", Mode: fs.ModeDir | 0o777}))
-		if err != nil {
-			return err
-		}
-		golang, err := l.addTree(goroot, "usr/local/go", func(path string) bool {
-			return strings.HasPrefix(path, "bin/") || strings.HasPrefix(path, "pkg/tool/")
-		})
-		if err != nil {
-			return err
-		}
-		image, err := l.addImage(b.Platform, config, system, golang)
-		if err != nil {
-			return err
-		}
-		images = append(images, image)
-	}
-	return l.finish(images)
-}
-
-// toolchain returns the GOROOT of a platform's Go release in the module cache.
-func toolchain(ctx context.Context, p platforms.Platform) (string, error) {
-	mod := fmt.Sprintf("golang.org/toolchain@v0.0.1-go%s.%s-%s", goVersion, p.OS, p.Architecture)
-	out, err := run(ctx, command{Dir: os.TempDir(), Args: []string{"go", "mod", "download", "-json", mod}, Env: []string{"GOFLAGS=-mod=mod"}})
-	if err != nil {
-		return "", err
-	}
-	var got struct {
-		Dir string `json:"Dir"`
-	}
-	return got.Dir, errors.Join(json.Unmarshal(out, &got), nonEmpty(got.Dir, mod))
-}
-
-func nonEmpty(dir, mod string) error {
-	if dir == "" {
-		return fmt.Errorf("go mod download %s names no folder", mod)
-	}
-	return nil
 }

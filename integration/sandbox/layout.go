@@ -123,8 +123,8 @@ func writeEntry(tw *tar.Writer, e entry, data io.Reader, size int64) error {
 	return nil
 }
 
-// addTree writes a layer that holds the folder src below the name dst. Every file whose path exec accepts gets mode
-// 0755, the others 0644.
+// addTree writes a layer that holds the folder src below the name dst, empty for the root. Every file whose path exec accepts
+// gets mode 0755, the others 0644; a nil exec keeps which files are executable.
 func (l layout) addTree(src, dst string, exec func(path string) bool) (layer, error) {
 	return l.addLayer(func(tw *tar.Writer) error {
 		return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
@@ -136,8 +136,17 @@ func (l layout) addTree(src, dst string, exec func(path string) bool) (layer, er
 				return err
 			}
 			name := filepath.ToSlash(filepath.Join(dst, rel))
-			if d.IsDir() {
+			switch {
+			case name == ".":
+				return nil
+			case d.IsDir():
 				return writeEntry(tw, folder(name), nil, 0)
+			case d.Type()&fs.ModeSymlink != 0:
+				link, err := os.Readlink(path)
+				if err != nil {
+					return err
+				}
+				return writeEntry(tw, entry{Name: name, Link: link}, nil, 0)
 			}
 			f, err := os.Open(path)
 			if err != nil {
@@ -149,7 +158,7 @@ func (l layout) addTree(src, dst string, exec func(path string) bool) (layer, er
 				return err
 			}
 			mode := fs.FileMode(0o644)
-			if exec(filepath.ToSlash(rel)) {
+			if exec == nil && info.Mode()&0o100 != 0 || exec != nil && exec(filepath.ToSlash(rel)) {
 				mode = 0o755
 			}
 			return writeEntry(tw, entry{Name: name, Mode: mode}, f, info.Size())

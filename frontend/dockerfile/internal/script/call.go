@@ -62,7 +62,7 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 // function reads the body of a function where it is called.
 func (w *walker) function(st, env *state, n syntax.Node, body *syntax.Stmt, params []string) outcome {
 	if w.depth >= maxDepth {
-		w.problem(n, "calls functions too deeply")
+		w.problemf(n, "calls functions too deeply")
 		return either
 	}
 	within := w.within
@@ -85,15 +85,15 @@ func (w *walker) function(st, env *state, n syntax.Node, body *syntax.Stmt, para
 func (w *walker) nested(st *state, n syntax.Node, text string) outcome {
 	switch {
 	case !Known(text):
-		w.problem(n, "runs a script that is made while it runs")
+		w.problemf(n, "runs a script that is made while it runs")
 		return either
 	case w.depth >= maxDepth:
-		w.problem(n, "holds scripts in scripts too deeply")
+		w.problemf(n, "holds scripts in scripts too deeply")
 		return either
 	}
 	s, err := Parse(text)
 	if err != nil {
-		w.problem(n, "holds a script that is not read (%v)", err)
+		w.problemf(n, "holds a script that is not read (%v)", err)
 		return either
 	}
 	within := w.within
@@ -139,7 +139,7 @@ func (w *walker) declare(st *state, d *syntax.DeclClause) outcome {
 			if name, value, ok := strings.Cut(flag, "="); ok && syntax.ValidName(name) {
 				st.vars = st.vars.with(name, variable{value: value, set: true, exported: export})
 			} else if !Known(flag) {
-				w.problem(a, "declares a variable whose name is not known")
+				w.problemf(a, "declares a variable whose name is not known")
 			}
 			continue
 		}
@@ -201,7 +201,7 @@ func leave(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome
 
 // alias makes the names of later commands mean something else.
 func alias(w *walker, _ *state, n syntax.Node, _ []string, _ files) outcome {
-	w.problem(n, "defines an alias")
+	w.problemf(n, "defines an alias")
 	return success
 }
 

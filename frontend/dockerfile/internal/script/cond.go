@@ -138,7 +138,7 @@ func (w *walker) matches(st *state, subject string, patterns []*syntax.Word) out
 		w.unseen(st, word)
 		pat, err := expand.Pattern(w.config(st, word), word)
 		if err != nil {
-			w.problem(word, "holds a pattern that is not read (%v)", err)
+			w.problemf(word, "holds a pattern that is not read (%v)", err)
 			return either
 		}
 		o = or(o, matchesPattern(subject, pat))

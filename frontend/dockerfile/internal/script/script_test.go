@@ -50,16 +50,16 @@ func read(text string) string {
 	r := s.Read(script.Options{Vars: map[string]string{"ARCH": "arm64", "EMPTY": ""}, Dir: "/src"})
 	var b bytes.Buffer
 	for _, c := range r.Commands {
-		flags := ""
+		var flags strings.Builder
 		for _, f := range []struct {
 			on   bool
 			flag string
 		}{{c.Chain, "chain "}, {!c.Certain, "perhaps "}, {c.Substituted, "substituted "}, {c.Piped, "piped "}, {c.Through != "", "through " + c.Through + " "}} {
 			if f.on {
-				flags += f.flag
+				flags.WriteString(f.flag)
 			}
 		}
-		fmt.Fprintf(&b, "%s%s$ %q", flags, c.Dir, c.Words)
+		fmt.Fprintf(&b, "%s%s$ %q", flags.String(), c.Dir, c.Words)
 		if v, ok := c.Getenv("V"); ok {
 			fmt.Fprintf(&b, " V=%q", v)
 		}

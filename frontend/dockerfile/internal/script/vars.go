@@ -14,8 +14,9 @@ type vars struct {
 }
 
 type change struct {
-	name string
 	variable
+
+	name   string
 	before *change
 }
 

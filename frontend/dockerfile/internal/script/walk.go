@@ -107,7 +107,7 @@ func (o outcome) not() outcome {
 	return either
 }
 
-func (w *walker) problem(n syntax.Node, format string, args ...any) {
+func (w *walker) problemf(n syntax.Node, format string, args ...any) {
 	p := Problem{Offset: w.place(n).offset, What: fmt.Sprintf(format, args...)}
 	if !slices.Contains(w.out.Problems, p) {
 		w.out.Problems = append(w.out.Problems, p)
@@ -119,7 +119,7 @@ func (w *walker) place(n syntax.Node) span {
 	if w.within != nil {
 		return *w.within
 	}
-	return span{int(n.Pos().Offset()), int(n.End().Offset())} //nolint:gosec // a script has at most 64 KiB
+	return span{int(n.Pos().Offset()), int(n.End().Offset())}
 }
 
 func (w *walker) stmts(st *state, list []*syntax.Stmt) outcome {
@@ -135,7 +135,7 @@ func (w *walker) stmts(st *state, list []*syntax.Stmt) outcome {
 
 func (w *walker) stmt(st *state, s *syntax.Stmt) outcome {
 	if w.read++; w.read > maxRead {
-		w.problem(s, tooMany)
+		w.problemf(s, tooMany)
 		return either
 	}
 	if s.Background || s.Coprocess || s.Disown {
@@ -202,7 +202,7 @@ func (w *walker) compound(st *state, s *syntax.Stmt, io files) outcome {
 		w.forgetAssigned(inner, []*syntax.Stmt{s})
 		return either
 	default:
-		w.problem(s, "holds a %T, which is not read", c)
+		w.problemf(s, "holds a %T, which is not read", c)
 		return either
 	}
 }
@@ -321,8 +321,8 @@ func (w *walker) forClause(st *state, c *syntax.ForClause) outcome {
 	if iter.InPos.IsValid() {
 		items = w.fields(st, iter.Items)
 	}
-	clear := len(items) <= maxRounds && !slices.ContainsFunc(items, func(s string) bool { return !Known(s) || isGlob(s) }) && !leaves(c.Do)
-	if !clear {
+	sure := len(items) <= maxRounds && !slices.ContainsFunc(items, func(s string) bool { return !Known(s) || isGlob(s) }) && !leaves(c.Do)
+	if !sure {
 		st.vars = st.vars.assigned(iter.Name.Value, Unknown)
 		return w.loop(st, c.Do)
 	}

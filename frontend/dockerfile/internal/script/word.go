@@ -46,7 +46,7 @@ func (e environ) Get(name string) expand.Variable {
 	}
 	v := e.st.vars.get(name)
 	if !v.set && slices.Contains(machineVars, name) {
-		e.w.problem(e.at, "reads $%s, which tells the machine", name)
+		e.w.problemf(e.at, "reads $%s, which tells the machine", name)
 	}
 	if !v.set && name == "HOME" {
 		return str(Unknown)
@@ -129,7 +129,7 @@ func (w *walker) fields(st *state, words []*syntax.Word) []string {
 		}
 		fields, err := expand.Fields(w.config(st, word), word)
 		if err != nil {
-			w.problem(word, "holds an expansion that is not read (%v)", err)
+			w.problemf(word, "holds an expansion that is not read (%v)", err)
 			fields = []string{Unknown}
 		}
 		out = append(out, fields...)
@@ -153,7 +153,7 @@ func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *sy
 	w.unseen(st, word)
 	s, err := how(w.config(st, word), word)
 	if err != nil {
-		w.problem(word, "holds an expansion that is not read (%v)", err)
+		w.problemf(word, "holds an expansion that is not read (%v)", err)
 		return Unknown
 	}
 	return s

@@ -1,0 +1,58 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+
+	"github.com/moby/buildkit/client"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+
+	"github.com/manifold-build/manifold/frontend"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Plan says how every stage would be run for every target, and why. What the text of the Dockerfile leaves open is asked
+// on the node; nothing is built.
+func (b Builder) Plan(ctx context.Context, r Request) (frontend.Plan, error) {
+	r.Options = maps.Clone(r.Options)
+	if r.Options == nil {
+		r.Options = map[string]string{}
+	}
+	r.Options["requestid"] = frontend.RequestPlan
+	var plan frontend.Plan
+	_, err := b.run(ctx, r, client.SolveOpt{}, &watcher{call: r.Progress},
+		func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+			res, err := frontend.Config{}.Build(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			return gateway.NewResult(), json.Unmarshal(res.Metadata["result.json"], &plan)
+		})
+	return plan, err
+}
+
+// PlanOffline is [Builder.Plan] without a node: what only a node could answer stays open. The host is assumed to have an emulator
+// for every target. It reads contexts that are folders of this machine, and no others.
+func PlanOffline(r Request, native platforms.Platform) (_ frontend.Plan, err error) {
+	var opt client.SolveOpt
+	done, err := r.prepare(&opt)
+	if err != nil {
+		return frontend.Plan{}, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	folder, ok := opt.LocalMounts["dockerfile"]
+	if !ok {
+		return frontend.Plan{}, errors.New("a plan without a node needs a context that is a folder of this machine")
+	}
+	return frontend.PlanOffline(opt.FrontendAttrs, native, func(name string) (_ []byte, err error) {
+		f, err := folder.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		return io.ReadAll(f)
+	})
+}

@@ -1,0 +1,297 @@
+package frontend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// maxRounds bounds how often a plan is completed by answers that raise new questions: an emulator, the base images, make, and what
+// make compiles.
+const maxRounds = 6
+
+// plan decides how every stage is run and writes each target's text. The targets' plans are valid even if it fails.
+func (b *build) plan(ctx context.Context) error {
+	var refused []*dockerfile.StageError
+	for range maxRounds {
+		refused = b.planFiles()
+		foreign := cannotRun(refused)
+		switch {
+		case len(foreign) > 0 && b.probe(ctx, foreign):
+		case b.lookAtBases(ctx):
+		case b.ask(ctx):
+		default:
+			return b.finishPlan(ctx, refused)
+		}
+	}
+	return b.finishPlan(ctx, refused)
+}
+
+// finishPlan writes the targets' texts, shows the findings, and returns what the node cannot do.
+func (b *build) finishPlan(ctx context.Context, refused []*dockerfile.StageError) error {
+	warned := map[*group]bool{}
+	errs := TargetsError{Targets: len(b.targets)}
+	for _, t := range b.targets {
+		if err := t.write(); err != nil {
+			return err
+		}
+		if !t.planned {
+			continue
+		}
+		if !warned[t.group] {
+			t.group.warn(ctx, t.plan.Findings)
+		}
+		warned[t.group] = true
+		for _, se := range refused {
+			if se.Target == t.platform {
+				errs.Errs = append(errs.Errs, t.group.refusal(se))
+			}
+		}
+	}
+	return errs.asError()
+}
+
+// write writes the text that a target is built from.
+func (t *target) write() (err error) {
+	t.text = t.group.src.Data
+	if t.planned {
+		t.text, err = t.group.file.For(t.platform, t.plan)
+	}
+	return err
+}
+
+// steps lists how every stage is run, by target.
+func (b *build) steps() []dockerfile.Step {
+	var out []dockerfile.Step
+	for _, t := range b.targets {
+		out = append(out, t.steps()...)
+	}
+	return out
+}
+
+// steps lists how the target's stages are run.
+func (t *target) steps() []dockerfile.Step {
+	var out []dockerfile.Step
+	for _, s := range t.plan.Steps {
+		if s.Target == t.platform {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// planFiles plans every file for its targets, and returns what the node cannot do. A file that does not parse has no plan: the
+// converter says what is wrong with it.
+func (b *build) planFiles() []*dockerfile.StageError {
+	var refused []*dockerfile.StageError
+	seen := map[*group]bool{}
+	for _, t := range b.targets {
+		g := t.group
+		if g.file == nil || seen[g] {
+			continue
+		}
+		seen[g] = true
+		plan, err := g.file.Plan(b.planRequest(g, b.targetsOf(g), nil))
+		for _, err := range unjoin(err) {
+			if se, ok := errors.AsType[*dockerfile.StageError](err); ok && b.hostKnown {
+				refused = append(refused, se)
+			}
+		}
+		for _, t := range b.targets {
+			if t.group == g {
+				t.plan, t.planned = plan, true
+			}
+		}
+	}
+	return refused
+}
+
+// targetsOf lists the targets that are built from a file.
+func (b *build) targetsOf(g *group) []dockerfile.Target {
+	var out []dockerfile.Target
+	for _, t := range b.targets {
+		if t.group == g {
+			out = append(out, b.planTarget(t))
+		}
+	}
+	return out
+}
+
+// planRequest is what one file is planned with.
+func (b *build) planRequest(g *group, targets []dockerfile.Target, refused []dockerfile.Refusal) dockerfile.PlanRequest {
+	req := dockerfile.PlanRequest{Host: b.host, Targets: targets, Images: b.images, Refused: refused}
+	for _, a := range b.answers {
+		if a.group == g {
+			req.Answers = append(req.Answers, a.Answer)
+		}
+	}
+	return req
+}
+
+// cannotRun lists the platforms that stages have to run on and the node is not known to execute, each once.
+func cannotRun(refused []*dockerfile.StageError) []platforms.Platform {
+	var out []platforms.Platform
+	for _, se := range refused {
+		if p := se.CannotRun; !p.IsZero() && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// lookAtBases reads the configs of the images that moved stages begin with, and reports whether any is new. The converter asks for
+// the same ones later. An image that cannot be read is left for it to report.
+func (b *build) lookAtBases(ctx context.Context) bool {
+	var refs []string
+	for _, t := range b.targets {
+		for _, ref := range t.plan.Bases {
+			if _, ok := b.images[ref]; !ok && !slices.Contains(refs, ref) && ref != "scratch" {
+				refs = append(refs, ref)
+			}
+		}
+	}
+	found := make([]dockerfile.BaseImage, len(refs))
+	ok := make([]bool, len(refs))
+	var wg sync.WaitGroup
+	for i, ref := range refs {
+		wg.Go(func() { found[i], ok[i] = b.baseImage(ctx, ref) })
+	}
+	wg.Wait()
+	more := false
+	for i, ref := range refs {
+		if ok[i] {
+			b.images[ref], more = found[i], true
+		}
+	}
+	return more
+}
+
+// baseImage reads what a plan has to know of an image.
+func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage, bool) {
+	dt, err := b.imageConfig(ctx, ref, b.host.Native)
+	if err != nil {
+		return dockerfile.BaseImage{}, false
+	}
+	var image dockerspec.DockerOCIImage
+	if err := json.Unmarshal(dt, &image); err != nil {
+		return dockerfile.BaseImage{}, false
+	}
+	c := image.Config
+	return dockerfile.BaseImage{Env: c.Env, WorkingDir: c.WorkingDir, User: c.User, Shell: c.Shell, OnBuild: c.OnBuild}, true
+}
+
+// imageConfig reads an image's config for a platform, as the converter will.
+func (b *build) imageConfig(ctx context.Context, ref string, p platforms.Platform) ([]byte, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return nil, err
+	}
+	mode := llb.ResolveModeDefault
+	switch b.rest["image-resolve-mode"] {
+	case "pull":
+		mode = llb.ResolveModeForcePull
+	case "local":
+		mode = llb.ResolveModePreferLocal
+	}
+	platform := p.OCI()
+	_, _, dt, err := b.client.ResolveImageConfig(ctx, reference.TagNameOnly(named).String(), sourceresolver.Opt{
+		LogName:  "[internal] load metadata for " + reference.TagNameOnly(named).String(),
+		ImageOpt: &sourceresolver.ResolveImageOpt{Platform: &platform, ResolveMode: mode.String()},
+	})
+	return dt, err
+}
+
+// lacking finds the base images that are not there for a target.
+func (b *build) lacking(ctx context.Context, g *group, plan dockerfile.Plan) []dockerfile.Finding {
+	found := make([]*dockerfile.Finding, len(plan.Images))
+	var wg sync.WaitGroup
+	for i, image := range plan.Images {
+		if image.Name == "scratch" || slices.ContainsFunc(g.contexts(image.Target), func(s string) bool { return strings.EqualFold(s, image.Name) }) {
+			continue
+		}
+		wg.Go(func() {
+			if _, err := b.imageConfig(ctx, image.Name, image.Platform); err != nil && strings.Contains(err.Error(), "no match for platform") {
+				found[i] = &dockerfile.Finding{
+					Target: image.Target, Line: image.Line, Rule: dockerfile.RuleBaseLacksTarget,
+					Message: fmt.Sprintf("the base image %s is not there for %s", image.Name, image.Platform),
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var out []dockerfile.Finding
+	for _, f := range found {
+		if f != nil {
+			out = append(out, *f)
+		}
+	}
+	return out
+}
+
+// announce shows the plan in the build's progress: a line for each target of which a stage was moved.
+func (b *build) announce(ctx context.Context) error {
+	st := llb.Scratch()
+	lines := 0
+	for _, t := range b.targets {
+		line, moved := t.summary()
+		if !moved {
+			continue
+		}
+		lines++
+		st = st.File(llb.Mkfile("/plan", 0o644, []byte(line)), llb.WithCustomName("[manifold] "+line))
+	}
+	if lines == 0 {
+		return nil
+	}
+	def, err := st.Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	if err != nil {
+		return err
+	}
+	_, err = b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	return err
+}
+
+// summary is a target's plan in one line, and whether any stage of it was moved.
+func (t *target) summary() (string, bool) {
+	moved := false
+	var parts []string
+	for _, s := range t.steps() {
+		if !s.Executes {
+			continue
+		}
+		moved = moved || s.Strategy == platforms.Cross || s.Strategy == platforms.Shared
+		parts = append(parts, s.Stage+" "+s.Strategy.String()+" ("+s.Reason+")")
+	}
+	return t.platform.String() + ": " + strings.Join(parts, "; "), moved
+}
+
+// refusal turns a plan's stage error into a target error with its source lines.
+func (g *group) refusal(se *dockerfile.StageError) *TargetError {
+	return &TargetError{
+		Target: se.Target, Stage: se.Stage, File: se.File, Line: se.Line,
+		Err: withSource(errors.New(se.Problem), g.src.SourceMap, lineRange(se.Line)),
+	}
+}
+
+func unjoin(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}

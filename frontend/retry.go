@@ -1,0 +1,126 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// RuleBuiltAgain is the warning for a target that was built again with a stage under emulation that had been moved in vain.
+const RuleBuiltAgain = "BuiltAgainUnderEmulation"
+
+// runTarget builds one target. Where a stage was moved to the build platform in vain, the target is built once more with that
+// stage on the target itself: moving must not make a build fail, or differ, that would have passed.
+func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
+	out, refused := b.attempt(ctx, t, warn)
+	if len(refused) == 0 || ctx.Err() != nil {
+		return out
+	}
+	plan, err := t.group.file.Plan(b.planRequest(t.group, []dockerfile.Target{b.planTarget(t)}, refused))
+	if err != nil {
+		// The node cannot emulate the target, so what happened first is what there is to say.
+		if out.err != nil {
+			return out
+		}
+		return built{err: errors.Join(errors.New(refused[0].Reason), err)}
+	}
+	t.plan = plan
+	if err := t.write(); err != nil {
+		return built{err: err}
+	}
+	for _, r := range refused {
+		line := 0
+		for _, s := range t.steps() {
+			if s.Stage == r.Stage {
+				line = s.Line
+			}
+		}
+		msg := fmt.Sprintf("stage %s is run on %s after all: %s", r.Stage, t.platform, r.Reason)
+		t.group.src.Warn(ctx, linter.LintFormatShort(RuleBuiltAgain, msg, line), warnOpts(lineRange(line), nil, ""))
+	}
+	return b.solveTarget(ctx, t, false)
+}
+
+// attempt builds a target as planned, and looks at what is taken from its moved stages meanwhile. It returns the stages that were
+// moved in vain.
+func (b *build) attempt(ctx context.Context, t *target, warn bool) (built, []dockerfile.Refusal) {
+	var wg sync.WaitGroup
+	var checks []dockerfile.Probe
+	for _, p := range t.plan.Checks {
+		if p.Target == t.platform && t.strategy == platforms.Auto {
+			checks = append(checks, p)
+		}
+	}
+	refusals := make([]*dockerfile.Refusal, len(checks))
+	for i, p := range checks {
+		wg.Go(func() { refusals[i] = b.refuse(ctx, t, p) })
+	}
+	out := b.solveTarget(ctx, t, warn)
+	wg.Wait()
+	var refused []dockerfile.Refusal
+	for _, r := range refusals {
+		if r != nil {
+			refused = append(refused, *r)
+		}
+	}
+	if out.err != nil && len(refused) == 0 {
+		if r := b.movedInVain(ctx, t, out.err); r != nil {
+			refused = append(refused, *r)
+		}
+	}
+	return out, refused
+}
+
+// refuse makes a check, and refuses the stage if it finds machine code or cannot look. A stage that fails is no matter of the check's.
+func (b *build) refuse(ctx context.Context, t *target, p dockerfile.Probe) *dockerfile.Refusal {
+	found, err := b.check(ctx, t.group, p, t.plan)
+	var at *TargetError
+	switch failed := targetError(t.platform, t.group.file, err); {
+	case err == nil && found == "":
+		return nil
+	case err != nil && errors.As(failed, &at) && at.Line > 0:
+		return nil
+	case err != nil:
+		found = "what is taken from it could not be looked at (" + err.Error() + ")"
+	}
+	return &dockerfile.Refusal{Stage: p.Stage, Target: t.platform, Reason: found}
+}
+
+// movedInVain decides whether a failure is one of moving: the step failed for a foreign target, in a moved stage, and the same
+// stage passes for the build platform itself. Anything else is the Dockerfile's own fault.
+func (b *build) movedInVain(ctx context.Context, t *target, err error) *dockerfile.Refusal {
+	var at *TargetError
+	if t.strategy != platforms.Auto || !errors.As(targetError(t.platform, t.group.file, err), &at) || at.Stage == "" {
+		return nil
+	}
+	moved := slices.ContainsFunc(t.steps(), func(s dockerfile.Step) bool {
+		return s.Stage == at.Stage && s.Moved && s.Strategy == platforms.Cross
+	})
+	if !moved {
+		return nil
+	}
+	own := b.planTarget(&target{platform: b.host.Native, group: t.group, noMounts: t.noMounts})
+	own.Strategy = platforms.Native
+	plan, planErr := t.group.file.Plan(b.planRequest(t.group, []dockerfile.Target{own}, nil))
+	if planErr != nil {
+		return nil
+	}
+	src, planErr := t.group.file.StageText(at.Stage, b.host.Native, plan)
+	if planErr != nil {
+		return nil
+	}
+	if _, _, nativeErr := b.solveText(ctx, t.group, src, b.host.Native); nativeErr != nil {
+		return nil
+	}
+	return &dockerfile.Refusal{
+		Stage: at.Stage, Target: t.platform,
+		Reason: fmt.Sprintf("line %d failed for %s on %s and passes for %s itself", at.Line, t.platform, b.host.Native, b.host.Native),
+	}
+}

@@ -1,0 +1,219 @@
+package sandbox
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// makeGolang puts the Go toolchain, which the module proxy serves as a module, and Debian's make on busybox.
+func makeGolang(ctx context.Context, dir, work string, boxes []busybox, ca []byte) error {
+	l, err := newLayout(dir)
+	if err != nil {
+		return err
+	}
+	config := ocispec.ImageConfig{
+		Env: []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"},
+		Cmd: []string{"sh"}, WorkingDir: "/go",
+	}
+	var images []ocispec.Descriptor
+	for _, b := range boxes {
+		if !slices.Contains(toolchainPlatforms, b.Platform.String()) {
+			continue
+		}
+		goroot, err := toolchain(ctx, b.Platform)
+		if err != nil {
+			return err
+		}
+		system, err := l.addFiles(append(base(b), folder("etc/ssl"), folder("etc/ssl/certs"),
+			entry{Name: "etc/ssl/certs/ca-certificates.crt", Mode: 0o644, Data: ca},
+			folder("go"), entry{Name: "go/src", Mode: fs.ModeDir | 0o777}, entry{Name: "go/bin", Mode: fs.ModeDir | 0o777}))
+		if err != nil {
+			return err
+		}
+		golang, err := l.addTree(goroot, "usr/local/go", func(path string) bool {
+			return strings.HasPrefix(path, "bin/") || strings.HasPrefix(path, "pkg/tool/")
+		})
+		if err != nil {
+			return err
+		}
+		tools, err := fetchPackages(ctx, work, debianName(b.Platform), "make", "libc6")
+		if err != nil {
+			return err
+		}
+		debian, err := l.addTree(tools, "", nil)
+		if err != nil {
+			return err
+		}
+		image, err := l.addImage(b.Platform, config, system, debian, golang)
+		if err != nil {
+			return err
+		}
+		images = append(images, image)
+	}
+	return l.finish(images)
+}
+
+// toolchain returns the GOROOT of a platform's Go release in the module cache.
+func toolchain(ctx context.Context, p platforms.Platform) (string, error) {
+	mod := fmt.Sprintf("golang.org/toolchain@v0.0.1-go%s.%s-%s", goVersion, p.OS, p.Architecture)
+	out, err := run(ctx, command{Dir: os.TempDir(), Args: []string{"go", "mod", "download", "-json", mod}, Env: []string{"GOFLAGS=-mod=mod"}})
+	if err != nil {
+		return "", err
+	}
+	var got struct {
+		Dir string `json:"Dir"`
+	}
+	return got.Dir, errors.Join(json.Unmarshal(out, &got), nonEmpty(got.Dir, mod))
+}
+
+func nonEmpty(dir, mod string) error {
+	if dir == "" {
+		return fmt.Errorf("go mod download %s names no folder", mod)
+	}
+	return nil
+}
+
+// npmRegistry serves Node and npm themselves as packages.
+const npmRegistry = "https://registry.npmjs.org"
+
+const (
+	nodeVersion = "22.23.3"
+	npmVersion  = "10.9.2"
+	// npmWait bounds the download of one package.
+	npmWait = 5 * time.Minute
+	// maxPackage bounds one package unpacked, in bytes.
+	maxPackage = 512 << 20
+)
+
+// nodeArchs are Node's names of the platforms of its stand-in.
+var nodeArchs = map[string]string{"linux/amd64": "x64", "linux/arm64": "arm64"}
+
+// makeNode puts Node and npm, which the npm registry serves as packages, and the libraries they need on busybox.
+func makeNode(ctx context.Context, dir, work string, boxes []busybox, ca []byte) error {
+	l, err := newLayout(dir)
+	if err != nil {
+		return err
+	}
+	config := ocispec.ImageConfig{Env: []string{"PATH=" + searchPath, "NODE_VERSION=" + nodeVersion, "NODE_EXTRA_CA_CERTS=" + caBundle}, Cmd: []string{"node"}}
+	npm := filepath.Join(work, "npm")
+	if err := fetchNPM(ctx, "npm", npmVersion, npm); err != nil {
+		return err
+	}
+	var images []ocispec.Descriptor
+	for _, b := range boxes {
+		arch, ok := nodeArchs[b.Platform.String()]
+		if !ok {
+			continue
+		}
+		node := filepath.Join(work, "node-"+arch)
+		if err := fetchNPM(ctx, "node-linux-"+arch, nodeVersion, node); err != nil {
+			return err
+		}
+		libraries, err := fetchPackages(ctx, work, debianName(b.Platform), "libstdc++6", "libgcc-s1", "libc6")
+		if err != nil {
+			return err
+		}
+		layers, err := nodeLayers(l, b, ca, libraries, node, npm)
+		if err != nil {
+			return err
+		}
+		image, err := l.addImage(b.Platform, config, layers...)
+		if err != nil {
+			return err
+		}
+		images = append(images, image)
+	}
+	return l.finish(images)
+}
+
+func nodeLayers(l layout, b busybox, ca []byte, libraries, node, npm string) ([]layer, error) {
+	program, err := os.ReadFile(filepath.Join(node, "bin", "node"))
+	if err != nil {
+		return nil, err
+	}
+	system, err := l.addFiles(append(base(b), folder("etc/ssl"), folder("etc/ssl/certs"),
+		entry{Name: "etc/ssl/certs/ca-certificates.crt", Mode: 0o644, Data: ca},
+		entry{Name: "usr/local/bin/node", Mode: 0o755, Data: program},
+		entry{Name: "usr/local/bin/npm", Link: "../lib/node_modules/npm/bin/npm-cli.js"},
+		entry{Name: "usr/local/bin/npx", Link: "../lib/node_modules/npm/bin/npx-cli.js"},
+		folder("usr/local/lib"), folder("usr/local/lib/node_modules"),
+		entry{Name: "usr/bin/env", Link: "/bin/busybox"}))
+	if err != nil {
+		return nil, err
+	}
+	debian, err := l.addTree(libraries, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	cli, err := l.addTree(npm, "usr/local/lib/node_modules/npm", func(path string) bool { return strings.HasPrefix(path, "bin/") })
+	return []layer{system, debian, cli}, err
+}
+
+// fetchNPM downloads a package of the npm registry and unpacks it into a folder.
+func fetchNPM(ctx context.Context, name, version, dir string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, npmWait)
+	defer cancel()
+	url := fmt.Sprintf("%s/%s/-/%s-%s.tgz", npmRegistry, name, name, version)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, res.Status)
+	}
+	zip, err := gzip.NewReader(res.Body)
+	if err != nil {
+		return fmt.Errorf("%s: %w", url, err)
+	}
+	tr := tar.NewReader(io.LimitReader(zip, maxPackage))
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", url, err)
+		}
+		_, path, ok := strings.Cut(h.Name, "/") // everything lies in one folder
+		if !ok || h.Typeflag != tar.TypeReg || !filepath.IsLocal(path) {
+			continue
+		}
+		if err := unpack(filepath.Join(dir, path), tr, fs.FileMode(h.Mode&0o777)); err != nil {
+			return err
+		}
+	}
+}
+
+func unpack(path string, r io.Reader, mode fs.FileMode) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = io.Copy(f, r)
+	return err
+}
