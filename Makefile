@@ -1,7 +1,7 @@
 # Everything here needs Go, git and root; what else is missing is built or installed on the way.
 SANDBOX = go run ./integration/cmd/sandbox
 
-.PHONY: help demo test unit lint vuln conformance bench image fuzz
+.PHONY: help demo test unit lint vuln conformance bench differential image fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -35,3 +35,6 @@ fuzz: ## each fuzz target for a minute
 	go test ./platforms -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	go test ./platforms -run '^$$' -fuzz FuzzPattern -fuzztime 1m
 	go test ./frontend/dockerfile -run '^$$' -fuzz FuzzParse -fuzztime 1m
+
+differential: ## every differential case, built moved and emulated (about ten minutes)
+	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 60m ./integration -run TestMovedIsWhatEmulationMakes

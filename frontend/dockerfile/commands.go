@@ -102,6 +102,9 @@ var tools = []tool{
 	{names: "go", driver: judgeGo},
 	{names: "make gmake", driver: judgeMake},
 	{names: "uname", driver: judgeUname},
+	{names: "dotnet", driver: judgeDotnet},
+	{names: "cargo", driver: judgeCargo},
+	{names: "rustup", driver: judgeRustup},
 }
 
 // toolNamed finds a command's row.

@@ -245,9 +245,12 @@ func (j *judge) goTarget(g goCommand) (other, ok bool) {
 // howSet says that a command is told its target by what the plan puts before it.
 const howSet = "GOOS/GOARCH set"
 
+// howTold says that the Dockerfile itself tells a command its target.
+const howTold = "told the target by the Dockerfile"
+
 // needEnv adds to the RUN what the command's environment does not say of the target, and returns how it is told.
 func (j *judge) needEnv(g goCommand) string {
-	how := "told the target by the Dockerfile"
+	how := howTold
 	target := j.g.target.Platform
 	for _, v := range target.Names().Go.Env() {
 		is, set := j.goVar(g.Command, v.Name)

@@ -31,6 +31,9 @@ func (e *edit) prefix() string {
 		}
 		b.WriteString("; } >" + goenvPath + "; export GOENV=" + goenvPath + "; ")
 	}
+	if e.cargo != "" {
+		b.WriteString(cargoWrapper(e.cargo))
+	}
 	if e.binDir != "" {
 		link := `"` + e.bin + "/" + e.binDir + `"`
 		into := firstSet(e.binInto, ".")

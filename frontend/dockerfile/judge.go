@@ -32,6 +32,8 @@ type verdict struct {
 	// suspect says what is taken from the stage although it may hold machine code; empty if nothing is.
 	suspect string
 	files   *files
+	// rustTargets are the targets that rustup has installed.
+	rustTargets []string
 	// goEnv is what "go env -w" has set.
 	goEnv map[string]string
 	// executes is the first command that runs what the stage itself made.
@@ -58,6 +60,7 @@ type edit struct {
 	binDir   string                // GOOS_GOARCH, the directory in it that a cross-compiling go install uses; empty means none is needed
 	binInto  string                // where they go instead; empty means bin
 	cacheDir string                // Go's build cache
+	cargo    string                // Rust target that a plain cargo build is told; empty means none is needed
 }
 
 // judge reads one stage.
@@ -84,6 +87,7 @@ func (g *graph) verdictOf(n *node) *verdict {
 	if n.parent != nil {
 		parent := g.verdictOf(n.parent)
 		j.v.files, j.v.goEnv = parent.files.clone(), maps.Clone(parent.goEnv)
+		j.v.rustTargets = parent.rustTargets
 	}
 	j.w = g.worldOf(n)
 	if len(j.w.onBuild) > 0 {
@@ -331,7 +335,7 @@ func (j *judge) executes(c script.Command, what string) {
 // finishRun keeps what is to be put into the RUN instruction.
 func (j *judge) finishRun() {
 	e := j.edit
-	if len(e.env) == 0 && len(e.unset) == 0 && e.binDir == "" && e.cacheDir == "" {
+	if len(e.env) == 0 && len(e.unset) == 0 && e.binDir == "" && e.cacheDir == "" && e.cargo == "" {
 		return
 	}
 	if j.r.column < 0 {

@@ -18,7 +18,7 @@ import (
 
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
-	imagesVersion = "5"
+	imagesVersion = "6"
 	// goVersion is the Go release in the golang stand-in.
 	goVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,7 +30,7 @@ const (
 var toolchainPlatforms = []string{"linux/amd64", "linux/arm64"}
 
 // images returns a registry store that holds the stand-ins: library/busybox:1.35, library/alpine:3.20 and
-// library/golang:1.26 and library/node:22, each also tagged latest.
+// library/golang:1.26 and library/node:20, each also tagged latest.
 func images(ctx context.Context, bin string) (string, error) {
 	ca, err := os.ReadFile(caBundle)
 	if err != nil {
@@ -60,14 +60,14 @@ func images(ctx context.Context, bin string) (string, error) {
 		if err := makeGolang(ctx, filepath.Join(work, "golang"), work, boxes, ca); err != nil {
 			return err
 		}
-		if err := makeNode(ctx, filepath.Join(work, "node-image"), work, boxes, ca); err != nil {
+		if err := makeNode(ctx, filepath.Join(work, "node-image"), work, boxes, ca, toolchainPlatforms); err != nil {
 			return err
 		}
 		return seed(ctx, bin, dir, work, map[string][]string{
 			"busybox":    {"library/busybox:1.35", "library/busybox:latest"},
 			"alpine":     {"library/alpine:3.20", "library/alpine:latest"},
 			"golang":     {"library/golang:1.26", "library/golang:1.26-alpine", "library/golang:latest"},
-			"node-image": {"library/node:22", "library/node:22-alpine", "library/node:latest"},
+			"node-image": {"library/node:20", "library/node:20-alpine", "library/node:latest"},
 		})
 	})
 }

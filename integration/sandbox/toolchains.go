@@ -93,7 +93,7 @@ func nonEmpty(dir, mod string) error {
 const npmRegistry = "https://registry.npmjs.org"
 
 const (
-	nodeVersion = "22.23.3"
+	nodeVersion = "20.11.0"
 	npmVersion  = "10.9.2"
 	// npmWait bounds the download of one package.
 	npmWait = 5 * time.Minute
@@ -101,11 +101,13 @@ const (
 	maxPackage = 512 << 20
 )
 
-// nodeArchs are Node's names of the platforms of its stand-in.
-var nodeArchs = map[string]string{"linux/amd64": "x64", "linux/arm64": "arm64"}
+// nodeArchs are Node's names of the platforms that it comes for.
+var nodeArchs = map[string]string{
+	"linux/amd64": "x64", "linux/arm64": "arm64", "linux/arm/v7": "armv7l", "linux/ppc64le": "ppc64le", "linux/s390x": "s390x",
+}
 
 // makeNode puts Node and npm, which the npm registry serves as packages, and the libraries they need on busybox.
-func makeNode(ctx context.Context, dir, work string, boxes []busybox, ca []byte) error {
+func makeNode(ctx context.Context, dir, work string, boxes []busybox, ca []byte, wanted []string) error {
 	l, err := newLayout(dir)
 	if err != nil {
 		return err
@@ -117,10 +119,10 @@ func makeNode(ctx context.Context, dir, work string, boxes []busybox, ca []byte)
 	}
 	var images []ocispec.Descriptor
 	for _, b := range boxes {
-		arch, ok := nodeArchs[b.Platform.String()]
-		if !ok {
+		if !slices.Contains(wanted, b.Platform.String()) {
 			continue
 		}
+		arch := nodeArchs[b.Platform.String()]
 		node := filepath.Join(work, "node-"+arch)
 		if err := fetchNPM(ctx, "node-linux-"+arch, nodeVersion, node); err != nil {
 			return err
