@@ -43,13 +43,16 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	if r.Strategy != platforms.Auto {
 		attrs["manifold:strategy"] = r.Strategy.String()
 	}
-	if r.NoCacheMounts {
-		attrs["manifold:cache-mounts"] = "off"
+	if r.CacheMounts != "" {
+		attrs["manifold:cache-mounts"] = r.CacheMounts
 	}
 	for _, o := range r.PerTarget {
 		scope := o.Pattern.String() + ":"
 		if o.Stage != "" {
 			attrs[scope+"target"] = o.Stage
+		}
+		if o.CacheMounts != "" {
+			attrs[scope+"manifold:cache-mounts"] = o.CacheMounts
 		}
 		if o.Strategy != platforms.Auto {
 			attrs[scope+"manifold:strategy"] = o.Strategy.String()

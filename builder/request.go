@@ -28,8 +28,9 @@ type Request struct {
 	BuildArgs map[string]string
 	// Strategy is how stages are run; the zero value is auto.
 	Strategy platforms.Strategy
-	// NoCacheMounts leaves moved Go stages without a cache mount for Go's build cache.
-	NoCacheMounts bool
+	// CacheMounts is "auto", "off", or empty for what the Dockerfile's header says, else auto: whether moved Go stages get a mount
+	// for Go's build cache.
+	CacheMounts string
 	// PerTarget holds what differs for some targets. The most specific pattern wins.
 	PerTarget []Override
 
@@ -71,10 +72,11 @@ type Request struct {
 type Override struct {
 	// Pattern selects the targets.
 	Pattern platforms.Pattern
-	// Dockerfile is the path of their Dockerfile, Stage the stage to export, Strategy how stages are run.
-	Dockerfile string
-	Stage      string
-	Strategy   platforms.Strategy
+	// Dockerfile is the path of their Dockerfile, Stage the stage to export, Strategy how stages are run, CacheMounts as in Request.
+	Dockerfile  string
+	Stage       string
+	Strategy    platforms.Strategy
+	CacheMounts string
 }
 
 // Output is one place the result goes to.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	ctdplatforms "github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
@@ -33,6 +34,8 @@ type build struct {
 	groups    map[string]*group
 	images    map[string]dockerfile.BaseImage // that stages are built from, looked at so far
 	answers   []answer
+	// mu guards host while targets are built: one of them may find an emulator.
+	mu sync.Mutex
 }
 
 // target is one platform of the build.

@@ -27,15 +27,23 @@ const (
 	maxHeads       = 64 << 20 // of the listing of first bytes, in bytes
 	headSize       = 20       // up to and with e_machine of an ELF header
 	maxArchive     = 512 << 20
+	maxInner       = 128 << 20 // of an archive in an archive, which is read whole
+	readAhead      = 1 << 20
 	maxArchiveDeep = 2 // archives in archives
 )
 
 // headsScript prints the beginning of every file below its arguments as head -v does, and then the names of archives.
-const headsScript = `for p in "$@"; do
-	find $p -type f -size +0 -exec head -v -c 20 {} + || exit 1
-	find $p -type f '(' -name '*.jar' -o -name '*.war' -o -name '*.ear' -o -name '*.zip' -o -name '*.whl' ')' >>/manifold/archives || exit 1
+const headsScript = `for pattern in "$@"; do
+	for p in $pattern; do
+		[ -e "$p" ] || continue
+		find -H "$p" -type f -size +0 -exec head -v -c 20 {} + || exit 1
+		find -H "$p" -type f '(' -name '*.jar' -o -name '*.war' -o -name '*.ear' -o -name '*.zip' -o -name '*.whl' ')' >>/manifold/archives || exit 1
+	done
 done >/manifold/heads
 : >>/manifold/archives`
+
+// errStage says that the stage itself does not come to its end.
+var errStage = errors.New("the stage fails")
 
 // code is machine code that was found.
 type code struct {
@@ -52,7 +60,7 @@ func (b *build) check(ctx context.Context, g *group, p dockerfile.Probe, plan do
 	}
 	res, converted, err := b.solveText(ctx, g, src, p.Target)
 	if err != nil {
-		return "", err
+		return "", errors.Join(errStage, err)
 	}
 	stage, err := res.SingleRef()
 	if err != nil || stage == nil {
@@ -109,7 +117,7 @@ func quotePatterns(paths []string) []string {
 }
 
 // chosenHere returns the first piece of code that is for the build platform and not for the target, and has no twin of the
-// same name for the target beside it: a package that brings the code of every platform is no choice of the machine's.
+// same name, but for the architecture in it, for the target: a package that brings the code of every platform is no choice of the machine's.
 func (b *build) chosenHere(all []code, target platforms.Platform) string {
 	here := architecturesOf(b.host.Native)
 	wanted := architecturesOf(target)
@@ -141,19 +149,30 @@ func architecturesOf(p platforms.Platform) []string {
 
 // twinName is a file's name without what tells architectures apart in it.
 func twinName(c code) string {
-	name := path.Base(c.file)
+	name := c.file
 	for _, word := range []string{"x86_64", "x86-64", "amd64", "x64", "aarch_64", "aarch64", "arm64", "armv7", "armhf", "arm", "ppc64le", "ppcle_64", "s390x", "s390_64", "riscv64", "i386", "386"} {
 		name = strings.ReplaceAll(name, word, "")
 	}
 	return name
 }
 
+// maxRead is how much of a file is asked for at once: a message of the gateway holds 16 MiB.
+const maxRead = 8 << 20
+
 func readBounded(ctx context.Context, ref client.Reference, name string, limit int) ([]byte, error) {
-	dt, err := ref.ReadFile(ctx, client.ReadRequest{Filename: name, Range: &client.FileRange{Length: limit}})
-	if err == nil && len(dt) == limit {
-		err = fmt.Errorf("more than %d MiB of files to look at", limit>>20)
+	var out []byte
+	for {
+		dt, err := ref.ReadFile(ctx, client.ReadRequest{Filename: name, Range: &client.FileRange{Offset: len(out), Length: maxRead}})
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, dt...); len(dt) < maxRead {
+			return out, nil
+		}
+		if len(out) > limit {
+			return nil, fmt.Errorf("more than %d MiB of files to look at", limit>>20)
+		}
 	}
-	return dt, err
 }
 
 // readHeads reads what head -v printed.
@@ -220,30 +239,36 @@ func readArchive(ctx context.Context, ref client.Reference, name string) ([]code
 	if stat.GetSize() > maxArchive {
 		return nil, fmt.Errorf("it is larger than %d MiB", maxArchive>>20)
 	}
-	return zipCode(&fileAt{ctx, ref, name}, stat.GetSize(), name, maxArchiveDeep)
+	return zipCode(&fileAt{ctx: ctx, ref: ref, name: name}, stat.GetSize(), name, maxArchiveDeep)
 }
 
-// fileAt reads a file of a result in parts.
+// fileAt reads a file of a result in parts, and keeps the last one: zip reads in small steps.
 type fileAt struct {
 	ctx  context.Context //nolint:containedctx // io.ReaderAt has none
 	ref  client.Reference
 	name string
+	at   int64
+	kept []byte
 }
 
 // ReadAt reads from an offset.
 func (f *fileAt) ReadAt(p []byte, off int64) (int, error) {
 	n := 0
 	for n < len(p) {
-		dt, err := f.ref.ReadFile(f.ctx, client.ReadRequest{
-			Filename: f.name, Range: &client.FileRange{Offset: int(off) + n, Length: min(len(p)-n, 4<<20)},
-		})
-		if err != nil {
-			return n, err
+		at := off + int64(n)
+		if at < f.at || at >= f.at+int64(len(f.kept)) {
+			dt, err := f.ref.ReadFile(f.ctx, client.ReadRequest{
+				Filename: f.name, Range: &client.FileRange{Offset: int(at), Length: min(max(len(p)-n, readAhead), maxRead)},
+			})
+			if err != nil {
+				return n, err
+			}
+			if len(dt) == 0 {
+				return n, io.EOF
+			}
+			f.at, f.kept = at, dt
 		}
-		if len(dt) == 0 {
-			return n, io.EOF
-		}
-		n += copy(p[n:], dt)
+		n += copy(p[n:], f.kept[at-f.at:])
 	}
 	return n, nil
 }
@@ -278,9 +303,12 @@ func zipMember(f *zip.File, name string, inner bool, deep int) (_ []code, err er
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	if inner {
-		dt, err := io.ReadAll(io.LimitReader(r, maxArchive))
+		dt, err := io.ReadAll(io.LimitReader(r, maxInner))
 		if err != nil {
 			return nil, err
+		}
+		if len(dt) == maxInner {
+			return nil, fmt.Errorf("it is larger than %d MiB", maxInner>>20)
 		}
 		return zipCode(bytes.NewReader(dt), int64(len(dt)), name, deep)
 	}

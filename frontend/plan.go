@@ -25,9 +25,8 @@ const maxRounds = 6
 
 // plan decides how every stage is run and writes each target's text. The targets' plans are valid even if it fails.
 func (b *build) plan(ctx context.Context) error {
-	var refused []*dockerfile.StageError
 	for range maxRounds {
-		refused = b.planFiles()
+		refused := b.planFiles()
 		foreign := cannotRun(refused)
 		switch {
 		case len(foreign) > 0 && b.probe(ctx, foreign):
@@ -37,7 +36,14 @@ func (b *build) plan(ctx context.Context) error {
 			return b.finishPlan(ctx, refused)
 		}
 	}
-	return b.finishPlan(ctx, refused)
+	// What is still open is taken to be answered badly.
+	b.planFiles()
+	for _, t := range b.targets {
+		for _, p := range t.plan.Probes {
+			b.answers = append(b.answers, answer{dockerfile.Answer{Probe: p, Failed: true}, t.group})
+		}
+	}
+	return b.finishPlan(ctx, b.planFiles())
 }
 
 // finishPlan writes the targets' texts, shows the findings, and returns what the node cannot do.
@@ -182,6 +188,9 @@ func (b *build) lookAtBases(ctx context.Context) bool {
 // baseImage reads what a plan has to know of an image.
 func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage, bool) {
 	dt, err := b.imageConfig(ctx, ref, b.host.Native)
+	if lacks(err) {
+		return dockerfile.BaseImage{NotFor: "is not there for " + b.host.Native.String()}, true
+	}
 	if err != nil {
 		return dockerfile.BaseImage{}, false
 	}
@@ -190,7 +199,11 @@ func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage
 		return dockerfile.BaseImage{}, false
 	}
 	c := image.Config
-	return dockerfile.BaseImage{Env: c.Env, WorkingDir: c.WorkingDir, User: c.User, Shell: c.Shell, OnBuild: c.OnBuild}, true
+	out := dockerfile.BaseImage{Env: c.Env, WorkingDir: c.WorkingDir, User: c.User, Shell: c.Shell, OnBuild: c.OnBuild}
+	if own := platforms.FromOCI(image.Platform); own.OS != b.host.Native.OS || own.Architecture != b.host.Native.Architecture {
+		out.NotFor = "is for " + own.String()
+	}
+	return out, true
 }
 
 // imageConfig reads an image's config for a platform, as the converter will.
@@ -214,6 +227,11 @@ func (b *build) imageConfig(ctx context.Context, ref string, p platforms.Platfor
 	return dt, err
 }
 
+// lacks reports whether an error says that an image is not there for a platform.
+func lacks(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "no match for platform")
+}
+
 // lacking finds the base images that are not there for a target.
 func (b *build) lacking(ctx context.Context, g *group, plan dockerfile.Plan) []dockerfile.Finding {
 	found := make([]*dockerfile.Finding, len(plan.Images))
@@ -223,7 +241,7 @@ func (b *build) lacking(ctx context.Context, g *group, plan dockerfile.Plan) []d
 			continue
 		}
 		wg.Go(func() {
-			if _, err := b.imageConfig(ctx, image.Name, image.Platform); err != nil && strings.Contains(err.Error(), "no match for platform") {
+			if _, err := b.imageConfig(ctx, image.Name, image.Platform); lacks(err) {
 				found[i] = &dockerfile.Finding{
 					Target: image.Target, Line: image.Line, Rule: dockerfile.RuleBaseLacksTarget,
 					Message: fmt.Sprintf("the base image %s is not there for %s", image.Name, image.Platform),

@@ -19,33 +19,68 @@ const RuleBuiltAgain = "BuiltAgainUnderEmulation"
 // runTarget builds one target. Where a stage was moved to the build platform in vain, the target is built once more with that
 // stage on the target itself: moving must not make a build fail, or differ, that would have passed.
 func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
-	out, refused := b.attempt(ctx, t, warn)
-	if len(refused) == 0 || ctx.Err() != nil {
-		return out
-	}
-	plan, err := t.group.file.Plan(b.planRequest(t.group, []dockerfile.Target{b.planTarget(t)}, refused))
-	if err != nil {
-		// The node cannot emulate the target, so what happened first is what there is to say.
-		if out.err != nil {
+	var refused []dockerfile.Refusal
+	for {
+		out, more := b.attempt(ctx, t, warn && len(refused) == 0)
+		more = slices.DeleteFunc(more, func(r dockerfile.Refusal) bool {
+			return slices.ContainsFunc(refused, func(o dockerfile.Refusal) bool { return o.Stage == r.Stage })
+		})
+		if len(more) == 0 || ctx.Err() != nil {
 			return out
 		}
-		return built{err: errors.Join(errors.New(refused[0].Reason), err)}
+		refused = append(refused, more...)
+		if err := b.planAgain(ctx, t, refused); err != nil {
+			// The node cannot emulate the target, so what happened first is what there is to say.
+			if out.err != nil {
+				return out
+			}
+			return built{err: errors.Join(errors.New(more[0].Reason), err)}
+		}
+		for _, r := range more {
+			t.warnAgain(ctx, r)
+		}
+	}
+}
+
+// planAgain plans one target with stages left where they were, and looks for an emulator if it takes one that the node does not
+// report.
+func (b *build) planAgain(ctx context.Context, t *target, refused []dockerfile.Refusal) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	req := b.planRequest(t.group, []dockerfile.Target{b.planTarget(t)}, refused)
+	plan, err := t.group.file.Plan(req)
+	if foreign := cannotRun(stageErrors(err)); len(foreign) > 0 && b.probe(ctx, foreign) {
+		req.Host = b.host
+		plan, err = t.group.file.Plan(req)
+	}
+	if err != nil && b.hostKnown {
+		return err
 	}
 	t.plan = plan
-	if err := t.write(); err != nil {
-		return built{err: err}
-	}
-	for _, r := range refused {
-		line := 0
-		for _, s := range t.steps() {
-			if s.Stage == r.Stage {
-				line = s.Line
-			}
+	return t.write()
+}
+
+// stageErrors lists the parts of a plan's error.
+func stageErrors(err error) []*dockerfile.StageError {
+	var out []*dockerfile.StageError
+	for _, err := range unjoin(err) {
+		if se, ok := errors.AsType[*dockerfile.StageError](err); ok {
+			out = append(out, se)
 		}
-		msg := fmt.Sprintf("stage %s is run on %s after all: %s", r.Stage, t.platform, r.Reason)
-		t.group.src.Warn(ctx, linter.LintFormatShort(RuleBuiltAgain, msg, line), warnOpts(lineRange(line), nil, ""))
 	}
-	return b.solveTarget(ctx, t, false)
+	return out
+}
+
+// warnAgain says that a stage is run on the target after all, and why.
+func (t *target) warnAgain(ctx context.Context, r dockerfile.Refusal) {
+	line := 0
+	for _, s := range t.steps() {
+		if s.Stage == r.Stage {
+			line = s.Line
+		}
+	}
+	msg := fmt.Sprintf("stage %s is run on %s after all: %s", r.Stage, t.platform, r.Reason)
+	t.group.src.Warn(ctx, linter.LintFormatShort(RuleBuiltAgain, msg, line), warnOpts(lineRange(line), nil, ""))
 }
 
 // attempt builds a target as planned, and looks at what is taken from its moved stages meanwhile. It returns the stages that were
@@ -81,14 +116,11 @@ func (b *build) attempt(ctx context.Context, t *target, warn bool) (built, []doc
 // refuse makes a check, and refuses the stage if it finds machine code or cannot look. A stage that fails is no matter of the check's.
 func (b *build) refuse(ctx context.Context, t *target, p dockerfile.Probe) *dockerfile.Refusal {
 	found, err := b.check(ctx, t.group, p, t.plan)
-	var at *TargetError
-	switch failed := targetError(t.platform, t.group.file, err); {
-	case err == nil && found == "":
-		return nil
-	case err != nil && errors.As(failed, &at) && at.Line > 0:
-		return nil
+	switch {
+	case errors.Is(err, errStage), err == nil && found == "":
+		return nil // the target's own build says what is wrong with the stage
 	case err != nil:
-		found = "what is taken from it could not be looked at (" + err.Error() + ")"
+		found = "what is taken from it could not be looked at"
 	}
 	return &dockerfile.Refusal{Stage: p.Stage, Target: t.platform, Reason: found}
 }

@@ -27,7 +27,7 @@ type buildFlags struct {
 	files        []string
 	stages       []string
 	strategies   []string
-	cacheMounts  string
+	cacheMounts  []string
 	buildArgs    []string
 	contexts     []string
 	labels       []string
@@ -57,7 +57,7 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile (- is standard input), or PLATFORM=Dockerfile (default CONTEXT/Dockerfile)")
 	fs.StringArrayVar(&f.stages, "target", nil, "stage to build, or PLATFORM=stage (default the last one)")
 	fs.StringArrayVar(&f.strategies, "strategy", nil, "how stages are run: auto, native, cross or emulate, or PLATFORM=strategy")
-	fs.StringVar(&f.cacheMounts, "cache-mounts", "auto", "mount a cache of Go's build cache where a moved stage compiles: auto or off")
+	fs.StringArrayVar(&f.cacheMounts, "cache-mounts", nil, "mount Go's build cache where a moved stage compiles: auto or off, or PLATFORM=off (default auto)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "build argument NAME=VALUE, or PLATFORM:NAME=VALUE; NAME alone takes the environment's value")
 	fs.StringArrayVar(&f.contexts, "build-context", nil, "further build context, name=path or name=URL")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "secret for the build, id=ID,src=FILE or id=ID,env=NAME")
@@ -93,13 +93,6 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 	r := builder.Request{
 		Context: dir, Tags: f.tags, TargetTag: f.targetTag, Push: f.push, Pull: f.pull, NoCache: f.noCache,
 		NoCacheStages: f.noCacheStage,
-	}
-	switch f.cacheMounts {
-	case "auto":
-	case "off":
-		r.NoCacheMounts = true
-	default:
-		return r, fmt.Errorf("--cache-mounts is auto or off, not %q", f.cacheMounts)
 	}
 	var err error
 	if r.Targets, err = f.targets(); err != nil {
@@ -187,6 +180,9 @@ func (f *buildFlags) overrides(r *builder.Request) error {
 			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Stage: stage})
 		}
 	}
+	if err := f.cacheMountOverrides(r); err != nil {
+		return err
+	}
 	for _, v := range f.strategies {
 		var p platforms.Pattern
 		name := v
@@ -206,6 +202,29 @@ func (f *buildFlags) overrides(r *builder.Request) error {
 		default:
 			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Strategy: s})
 		}
+	}
+	return nil
+}
+
+// cacheMountOverrides reads --cache-mounts auto, off, PLATFORM=auto and PLATFORM=off.
+func (f *buildFlags) cacheMountOverrides(r *builder.Request) error {
+	for _, v := range f.cacheMounts {
+		scope, value, scoped := strings.Cut(v, "=")
+		if !scoped {
+			value = v
+		}
+		if value != "auto" && value != "off" {
+			return fmt.Errorf("--cache-mounts is auto or off, or PLATFORM=off, not %q", v)
+		}
+		if !scoped {
+			r.CacheMounts = value
+			continue
+		}
+		p, err := platforms.ParsePattern(scope)
+		if err != nil {
+			return fmt.Errorf("--cache-mounts %s: %w", v, err)
+		}
+		r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, CacheMounts: value})
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	ctdplatforms "github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
 	"github.com/manifold-build/manifold/platforms"
@@ -27,6 +28,9 @@ type move struct {
 // FROM chain run on one platform, so they move together or not at all.
 func (g *graph) autoMoves() map[int]move {
 	out := map[int]move{}
+	if g.global["BUILDPLATFORM"] != ctdplatforms.Format(g.build.OCI()) {
+		return out // the user gave it another meaning, and it is what the rewritten FROM lines say
+	}
 	decided := map[*node]bool{}
 	for _, n := range g.needed() {
 		root := g.root(n)
@@ -111,14 +115,10 @@ func (g *graph) stays(n, cause *node) string {
 	} else if n != cause {
 		why = fmt.Sprintf("stage %s, of one chain with it, has to: %s", cause.title(), why)
 	}
-	if cause.verdict.named {
-		return why
+	if cause.verdict.named || len(n.verdict.told) == 0 && n.told.name == "" {
+		return why // on another machine it would make the wrong thing
 	}
-	advice := fmt.Sprintf("line %d to move it", g.root(n).line)
-	if len(n.verdict.told) > 0 || n.told.name != "" {
-		advice = fmt.Sprintf("line %d or strategy=cross to move it", g.root(n).line)
-	}
-	return why + adviceToMove + advice
+	return why + adviceToMove + fmt.Sprintf("line %d or strategy=cross to move it", g.root(n).line)
 }
 
 // adviceToMove is what comes between why a stage stays and how to move it.

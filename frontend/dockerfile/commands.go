@@ -46,23 +46,27 @@ type tool struct {
 
 var (
 	otherRoot  = regexp.MustCompile(`^(--root|-p|--installroot|--print-arch|--arch|--forcearch|fetch|download|.*=.*Dir.*)(=.*)?$`)
-	nativeJVM  = regexp.MustCompile(`(?i)native|jlink|jpackage|graal`)
-	nativeNode = regexp.MustCompile(`(?i)^(--?(cpu|arch|target[_-]arch|libc)(=.*)?|node-gyp.*|electron.*|.*/?pkg|nexe|.*playwright.*|.*cypress.*|.*puppeteer.*|--compile)$`)
+	nativeJVM  = regexp.MustCompile(`(?i)native|jlink|jpackage|graal|Xshare|ArchiveClasses|SharedArchive|AOTCache|AOTMode|CRaC`)
+	nativeNode = regexp.MustCompile(`(?i)^(--?(cpu|arch|target[_-]arch|libc)(=.*)?|node-gyp.*|electron.*|.*/?pkg|nexe|.*playwright.*|.*cypress.*|.*puppeteer.*|--compile)$|process\.(arch|platform|config|versions)|\bos\.(arch|cpus|machine|release)\b`)
 	otherArch  = regexp.MustCompile(`^-[a-zA-Z]*[amnprvi]|^--(all|machine|processor|hardware-platform|nodename|kernel-release|kernel-version)`)
 )
 
 // tools is the table of known commands. One row is enough to make a command known.
 var tools = []tool{
 	// The shell's own, and plain file handling.
-	{names: "echo printf type hash exec source_ true false : [ test sleep seq yes read let times kill jobs trap command", nature: plain},
+	{names: "echo printf type hash exec true false : [ test sleep seq yes read let times kill jobs trap command", nature: plain},
 	{names: "mkdir rmdir touch rm unlink chmod chown chgrp ln cat tac head tail tee wc cut tr sort uniq nl paste comm join split csplit fold expand unexpand fmt pr rev", nature: plain},
-	{names: "sed awk gawk mawk grep egrep fgrep find xargs diff patch cmp basename dirname realpath readlink pwd ls stat du df id whoami groups date mktemp sync dd truncate shuf tsort", nature: plain},
-	{names: "tar gzip gunzip zcat bzip2 bunzip2 xz unxz xzcat zstd unzstd lz4 zip unzip cpio 7z brotli pigz ar_", nature: copies},
+	{names: "awk gawk mawk", nature: plain, refuse: regexp.MustCompile(`system *\(|getline|\| *"`)},
+	{names: "sed grep egrep fgrep find xargs diff patch cmp basename dirname realpath readlink pwd ls stat du df id whoami groups date mktemp sync dd truncate shuf tsort", nature: plain},
+	{names: "tar zip unzip 7z", nature: copies},
+	{names: "gzip gunzip zcat bzip2 bunzip2 xz unxz xzcat zstd unzstd lz4 brotli pigz", nature: plain},
+	{names: "cpio pax", nature: asks, why: "copies files that the Dockerfile does not name"},
 	{names: "cp mv install rsync", nature: copies},
 	{names: "md5sum sha1sum sha224sum sha256sum sha384sum sha512sum b2sum cksum base64 base32 od hexdump xxd strings iconv dos2unix envsubst jq yq xmlstarlet xsltproc column", nature: plain},
-	{names: "adduser addgroup useradd groupadd usermod deluser delgroup passwd chpasswd nproc env printenv hostname tty stty clear which whereis tree less more file locale-gen setcap getcap", nature: plain},
-	{names: "update-ca-certificates c_rehash openssl gpg gpg2 gpgv ssh-keygen ssh-keyscan ssh-agent ssh-add cosign rehash", nature: plain},
-	{names: "git git-lfs svn hg", nature: plain},
+	{names: "adduser addgroup useradd groupadd usermod deluser delgroup passwd chpasswd nproc env printenv hostname tty stty clear which whereis tree less more locale-gen setcap getcap getent", nature: plain},
+	{names: "openssl", nature: plain, refuse: regexp.MustCompile(`^(version|speed|info|engine)$`)},
+	{names: "update-ca-certificates c_rehash gpg gpg2 gpgv ssh-keygen ssh-keyscan ssh-agent ssh-add cosign rehash", nature: plain},
+	{names: "git git-lfs svn hg", nature: plain, refuse: regexp.MustCompile(`^alias\.`)},
 	{names: "upx", nature: plain}, // packs executables of every architecture alike
 
 	// Fetching and installing.
@@ -71,7 +75,7 @@ var tools = []tool{
 
 	// What asks about the machine, or works for it alone.
 	{names: "arch dpkg dpkg-architecture dpkg-query dpkg-deb rpm rpm2cpio lscpu getconf lshw dmidecode systeminfo config.guess", nature: asks},
-	{names: "ldd ldconfig patchelf readelf objdump nm gdb ltrace strace qemu-user", nature: asks, why: "looks at programs of the machine"},
+	{names: "ldd ldconfig patchelf file readelf objdump nm gdb ltrace strace qemu-user", nature: asks, why: "looks at programs of the machine"},
 	{names: "strip objcopy gcc g++ cc c++ cpp clang clang++ ld lld gold as ar ranlib tcc musl-gcc", nature: asks, why: "works for the machine it runs on"},
 	{names: "cmake ctest configure ninja meson autoconf autoreconf automake libtool bazel bazelisk scons xmake", nature: asks, why: "builds for the machine it runs on"},
 	{names: "jlink jpackage native-image gu", nature: asks, why: "makes a program for the machine it runs on"},

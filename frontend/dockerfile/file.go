@@ -91,6 +91,15 @@ func Parse(name string, src []byte) (*File, error) {
 	return f, nil
 }
 
+// row returns a line of the file, counted from 1, without its end.
+func (f *File) row(line int) string {
+	rows := bytes.Split(f.src, []byte("\n"))
+	if line < 1 || line > len(rows) {
+		return ""
+	}
+	return string(rows[line-1])
+}
+
 // Name returns the name the file was parsed under.
 func (f *File) Name() string { return f.name }
 

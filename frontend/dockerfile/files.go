@@ -23,6 +23,8 @@ const (
 // files is what a stage is known to make.
 type files struct {
 	marks []mark
+	// unproven: what makes its programs is not read, so they are looked at.
+	unproven bool
 }
 
 // mark says what lies at and below a path.
@@ -32,10 +34,11 @@ type mark struct {
 	why     string // of a foreign or suspected one
 	program bool   // what is at the path is a program of the target
 	implied bool   // the path is only the directory above something that is made
+	tool    bool   // copied from another stage, to where programs are found
 	line    int
 }
 
-func (f *files) clone() *files { return &files{marks: slices.Clone(f.marks)} }
+func (f *files) clone() *files { return &files{marks: slices.Clone(f.marks), unproven: f.unproven} }
 
 func (f *files) add(m mark) {
 	if strings.HasPrefix(m.path, script.Unknown) || m.path == "" {
@@ -45,7 +48,26 @@ func (f *files) add(m mark) {
 		}
 		return
 	}
-	f.marks = append(f.marks, m)
+	if n := len(f.marks); n > 0 && f.marks[n-1] == m {
+		return
+	}
+	if len(f.marks) < maxMarks || !slices.Contains(f.marks, m) {
+		f.marks = append(f.marks, m)
+	}
+}
+
+// maxMarks is how many marks are kept without a look for repeats.
+const maxMarks = 64
+
+// copiedTool returns the line that copied a program, by its name or path, from another stage; 0 if none did.
+func (f *files) copiedTool(name, p string) int {
+	for _, m := range f.marks {
+		byName := name != "" && onPath(path.Dir(m.path)) && path.Base(m.path) == name || name != "" && (onPath(m.path) || isSystemDir(m.path) && path.Base(m.path) == "local")
+		if m.tool && (m.path == p || byName || within(p, m.path)) {
+			return m.line
+		}
+	}
+	return 0
 }
 
 // make notes that the stage makes what lies at a path.
@@ -149,27 +171,13 @@ func (f *files) classOf(p string) (class, string) {
 	return worst, worstWhy
 }
 
-// isProven reports whether what is taken out of the stage at a path is known to hold no machine code but the target's: data, and
-// programs that the stage made for the target.
+// isProven reports whether what is taken out of the stage at a path is known to hold no machine code but the target's: data, or
+// one program that the stage made for the target.
 func (f *files) isProven(p string) bool {
 	if f.isData(p) && !strings.HasPrefix(p, "/tmp") && !strings.HasPrefix(p, "/home") {
 		return true
 	}
-	if slices.ContainsFunc(f.marks, func(m mark) bool { return m.program && m.path == p }) {
-		return true
-	}
-	programs := false
-	for _, m := range f.marks {
-		at := stem(m.path)
-		switch {
-		case m.implied:
-		case m.program:
-			programs = programs || within(at, stem(p))
-		case within(at, stem(p)), within(stem(p), at) && !isSystemDir(m.path):
-			return false
-		}
-	}
-	return programs
+	return !f.unproven && slices.ContainsFunc(f.marks, func(m mark) bool { return m.program && m.path == p })
 }
 
 // stem is the part of a path before what is not known of it or matches several names.
@@ -213,7 +221,7 @@ var dataPaths = []string{
 	"/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates", "/etc/ca-certificates.conf",
 	"/usr/share/zoneinfo", "/etc/localtime", "/etc/timezone", "/usr/local/go/lib/time", "/usr/lib/go/lib/time", "/usr/local/go/misc/wasm", "/usr/local/go/lib/wasm",
 	"/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/nsswitch.conf", "/etc/hosts", "/etc/protocols", "/etc/services", "/etc/mime.types",
-	"/usr/share/licenses", "/usr/share/common-licenses", "/usr/share/doc", "/usr/share/fonts", "/usr/share/man", "/usr/share/locale", "/usr/share/i18n",
+	"/usr/share/licenses", "/usr/share/common-licenses", "/usr/share/doc", "/usr/share/fonts", "/usr/share/man", "/usr/share/locale", "/usr/share/i18n", "/usr/share/dict",
 	"/etc/fonts", "/tmp", "/home", "/var/empty",
 }
 

@@ -82,18 +82,33 @@ func judgeGo(j *judge, c script.Command) {
 		j.goTool(g)
 	case "env":
 		j.goEnv(g)
-	case "", "mod", "work", "version", "clean", "fmt", "fix", "doc", "help", "bug", "telemetry":
+	case "version":
+		j.goVersion(g)
+	case "", "mod", "work", "clean", "fmt", "fix", "doc", "help", "bug", "telemetry":
 	default:
 		j.blockf(g.line, "line %d runs \"go %s\", which is not a command of go that is known", g.line, g.sub)
 	}
 }
 
+// goVersion judges go version, which names the machine: what it prints must not be kept, but for the version itself.
+func (j *judge) goVersion(g goCommand) {
+	if !g.Substituted && !g.Feeds && len(g.Writes) == 0 {
+		return
+	}
+	for _, c := range j.read.Commands {
+		if c.Offset > g.Offset && commandName(c.Words[0]) == "awk" && slices.ContainsFunc(c.Words, func(w string) bool { return strings.Contains(w, "print $3") && !strings.Contains(w, "$4") }) {
+			return
+		}
+	}
+	j.blockf(g.line, "line %d keeps what \"go version\" prints, which names the machine", g.line)
+}
+
 // goTools are the tools of the distribution whose output does not depend on where they run.
-var goTools = strings.Fields("cover dist vet nm objdump buildid pprof trace test2json covdata doc fix")
+var goTools = strings.Fields("cover vet nm objdump buildid pprof trace test2json covdata doc fix")
 
 // goTool judges go tool: a tool of the module is built for the machine, whatever GOARCH says.
 func (j *judge) goTool(g goCommand) {
-	if len(g.operands) > 0 && contains(goTools, g.operands[0]) {
+	if len(g.operands) > 0 && contains(goTools, g.operands[0]) || len(g.operands) > 1 && g.operands[0] == "dist" && g.operands[1] == "list" {
 		return
 	}
 	j.blockf(g.line, "line %d runs \"go tool\", which builds its tool for the machine it runs on", g.line)
@@ -102,6 +117,11 @@ func (j *judge) goTool(g goCommand) {
 // goEnv judges go env, which can change what later commands build.
 func (j *judge) goEnv(g goCommand) {
 	if g.flags["w"] == "" && g.flags["u"] == "" {
+		kept := g.Substituted || g.Feeds || len(g.Writes) > 0
+		host := slices.ContainsFunc(g.operands, func(s string) bool { return strings.HasPrefix(s, "GOHOST") || s == "GOTOOLDIR" })
+		if kept && (host || len(g.operands) == 0) {
+			j.blockf(g.line, "line %d keeps what \"go env\" says of the machine", g.line)
+		}
 		j.needEnv(g)
 		return
 	}
@@ -145,7 +165,7 @@ func (j *judge) goTold(g goCommand) {
 	compiles := contains([]string{"build", "install", "run", "test"}, g.sub)
 	if compiles || g.sub == "generate" {
 		j.v.compilesGo = true
-		j.goCgo(g, compiles)
+		j.goCgo(g)
 		j.mountCache(g)
 	}
 	before := len(j.v.files.marks)
@@ -193,6 +213,9 @@ func goProblem(g goCommand, target platforms.Platform) string {
 		}
 	default:
 		return "with -buildmode=" + mode + ", which needs cgo"
+	}
+	if strings.Contains(envOf(g.Command, "GOEXPERIMENT"), "boringcrypto") {
+		return "with GOEXPERIMENT=boringcrypto, which needs cgo"
 	}
 	if linkExternal.MatchString(g.flags["ldflags"]) {
 		return "with -linkmode=external, which needs a C linker for the target"
@@ -283,19 +306,41 @@ func (j *judge) emptiesItself(name string) bool {
 }
 
 // goCgo sees to it that a compilation does without C, or asks whether it can.
-func (j *judge) goCgo(g goCommand, compiles bool) {
-	switch v, set := j.goVar(g.Command, "CGO_ENABLED"); {
+func (j *judge) goCgo(g goCommand) {
+	v, set := j.goVar(g.Command, "CGO_ENABLED")
+	if g.sub == "generate" {
+		j.askCgo(g) // what its directives run is in no Dockerfile
+	}
+	switch {
 	case v == "0":
 	case v == "":
 		j.export("CGO_ENABLED", "0", set)
-		if compiles {
-			j.probe(Probe{Kind: ProbeCgo, Line: j.r.line}, g)
+		if g.sub == "run" && buildTool.MatchString(strings.Join(g.operands, " ")) {
+			j.blockf(g.line, "line %d runs %q, which may build with cgo", g.line, strings.Join(short(append([]string{"go run"}, g.operands...)), " "))
+		}
+		if g.sub != "generate" {
+			j.askCgo(g)
 		}
 	case !script.Known(v):
 		j.blockf(g.line, "line %d sets CGO_ENABLED to what is only known when it runs", g.line)
 	default:
 		j.blockf(g.line, "line %d runs \"go %s\" with CGO_ENABLED=%s, which needs a C compiler for the target", g.line, g.sub, v)
 	}
+}
+
+// buildTool matches programs that call go themselves.
+var buildTool = regexp.MustCompile(`@|\b(mage|task|goreleaser|ko|gox|bazel|please|xgo)\b`)
+
+// askCgo has a command asked about by a probe.
+func (j *judge) askCgo(g goCommand) {
+	if j.inMake {
+		j.behindMake = append(j.behindMake, g)
+		return
+	}
+	if g.Certain {
+		j.asked++
+	}
+	j.askedLast = g
 }
 
 // goOutput notes what go build writes.
@@ -458,7 +503,7 @@ func judgeMake(j *judge, c script.Command) {
 	case v != "0":
 		j.blockf(line, "line %d runs %q with CGO_ENABLED=%s", line, strings.Join(short(c.Words), " "), v)
 	}
-	j.v.compilesGo = true
+	j.v.compilesGo, j.v.files.unproven = true, true
 	j.mountCache(g)
-	j.probe(Probe{Kind: ProbeMake, Line: j.r.line}, g)
+	j.probe(Probe{Kind: ProbeMake, Line: j.r.line, before: c.End}, g)
 }

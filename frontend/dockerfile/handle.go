@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,9 @@ func (j *judge) tool(t tool, name string, c script.Command, line int) {
 			}
 		}
 	case builds:
+		if !j.host.RunsForeign(j.g.target.Platform) && slices.ContainsFunc(j.v.files.marks, func(m mark) bool { return m.program && onPath(path.Dir(m.path)) }) {
+			j.blockf(line, "line %d runs %q, which may run programs that the stage makes for %s, and the node does not run those", line, shown, j.g.target.Platform)
+		}
 		j.v.tools = appendNew(j.v.tools, firstSet(t.family, name))
 		j.outputs(c, line)
 		for dir := range strings.FieldsSeq(t.leaves) {
@@ -61,25 +65,36 @@ func (j *judge) fetch(c script.Command, line int) {
 	var to string
 	for i, word := range c.Words[1:] {
 		before := c.Words[i]
-		if contains([]string{"-o", "-O", "--output", "--output-document", "-P", "--output-dir", "--directory-prefix"}, before) && !strings.Contains(word, "://") {
+		if outputFlag.MatchString(before) && !strings.Contains(word, "://") || contains([]string{"--output", "--output-document", "-P", "--output-dir", "--directory-prefix"}, before) && !strings.Contains(word, "://") {
 			to = word
 			continue
 		}
 		if arch := findArchWord(word); arch != "" && !strings.HasPrefix(word, "-H") {
 			word = strings.ReplaceAll(word, script.Unknown, "…")
-			j.lintDownload(line, word)
+			if c.Certain {
+				j.lintDownload(line, word)
+			}
 			j.blockf(line, "line %d fetches %s, which is named for %s", line, word, arch)
 			return
 		}
 	}
-	if to != "" && to != "-" {
+	switch {
+	case to != "" && to != "-":
 		j.v.files.make(c.Path(to), line)
+	case to == "":
+		for _, word := range operands(c.Words[1:]) {
+			j.v.files.make(c.Path(path.Base(word)), line)
+		}
 	}
 }
+
+// outputFlag matches the short flags of curl and wget that name a file to write, alone or behind others.
+var outputFlag = regexp.MustCompile(`^-[a-zA-Z]*[oOP]$`)
 
 // plain notes what a plain command makes.
 func (j *judge) plain(c script.Command, line int) {
 	args := operands(c.Words[1:])
+	j.readsMachine(c, args, line)
 	switch c.Name() {
 	case "mkdir", "touch", "tee":
 		for _, a := range args {
@@ -98,6 +113,24 @@ func (j *judge) plain(c script.Command, line int) {
 			if of, ok := strings.CutPrefix(a, "of="); ok {
 				j.v.files.make(c.Path(of), line)
 			}
+		}
+	}
+}
+
+// changesNames are the plain commands that do not look at what files hold.
+var changesNames = strings.Fields("rm rmdir mkdir chmod chown chgrp touch ln tee echo printf install unlink true false cd export test_ locale-gen setcap")
+
+// readsMachine refuses commands that look at files that the base image or a package put there for the machine.
+func (j *judge) readsMachine(c script.Command, args []string, line int) {
+	if contains(changesNames, c.Name()) {
+		return
+	}
+	for _, a := range args {
+		p := stem(c.Path(a))
+		lib := strings.HasPrefix(p, "/lib") || strings.HasPrefix(p, "/usr/lib")
+		bin := contains([]string{"/bin", "/sbin", "/usr/bin", "/usr/sbin"}, path.Dir(p)) && !contains([]string{"[", "test", "which", "find", "ls", "stat"}, c.Name())
+		if (lib || bin) && path.IsAbs(a) && !j.v.files.isData(p) && !j.v.files.isMade(p) {
+			j.blockf(line, "line %d looks at %s, which is the machine's own", line, a)
 		}
 	}
 }
@@ -121,6 +154,8 @@ func (j *judge) copies(c script.Command, line int) {
 	switch c.Name() {
 	case "tar":
 		j.tar(c, line)
+	case "zip":
+		j.zip(c, args, line)
 	case "unzip", "7z":
 		for i, word := range c.Words[1:] {
 			if c.Words[i] == "-d" {
@@ -147,6 +182,20 @@ func (j *judge) copies(c script.Command, line int) {
 	}
 }
 
+// zip notes the archive that is made, and what goes into it.
+func (j *judge) zip(c script.Command, args []string, line int) {
+	if len(args) == 0 {
+		return
+	}
+	for _, a := range args[1:] {
+		if class, why := j.v.files.classOf(c.Path(a)); class == foreign {
+			j.v.files.spoil(c.Path(args[0]), line, fmt.Sprintf("line %d packs from %s, which %s", line, a, why))
+			return
+		}
+	}
+	j.v.files.make(c.Path(args[0]), line)
+}
+
 // tar notes what is unpacked; what is packed has to be made in the stage.
 func (j *judge) tar(c script.Command, line int) {
 	dir, packs := c.Dir, false
@@ -157,7 +206,9 @@ func (j *judge) tar(c script.Command, line int) {
 		switch {
 		case before == "-C" || before == "--directory":
 			dir = c.Path(word)
-		case i == 0 && !strings.HasPrefix(word, "--") && strings.Contains(word, "c"), word == "--create", word == "-c":
+		case word == "-T" || strings.HasPrefix(word, "--files-from"):
+			j.blockf(line, "line %d packs files that the Dockerfile does not name", line)
+		case (i == 0 || strings.HasPrefix(word, "-")) && word != "-C" && !strings.HasPrefix(word, "--") && strings.Contains(word, "c"), word == "--create":
 			packs = true
 		case i > 0 && strings.HasSuffix(before, "f") && (i == 1 || strings.HasPrefix(before, "-")):
 			archive = c.Path(word)

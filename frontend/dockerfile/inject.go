@@ -37,7 +37,11 @@ func (e *edit) prefix() string {
 	if e.binDir != "" {
 		link := `"` + e.bin + "/" + e.binDir + `"`
 		into := firstSet(e.binInto, ".")
-		b.WriteString(`mkdir -p "` + e.bin + `"; ln -sfn "` + into + `" ` + link + `; trap 'rm -f ` + link + `' EXIT; `)
+		b.WriteString(`mkdir -p "` + e.bin + `"; `)
+		if e.binInto != "" {
+			b.WriteString(`mkdir -p "` + e.binInto + `"; `)
+		}
+		b.WriteString(`ln -sfn "` + into + `" ` + link + `; trap 'rm -f ` + link + `' EXIT; `)
 	}
 	return b.String()
 }

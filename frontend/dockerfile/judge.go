@@ -73,8 +73,12 @@ type judge struct {
 	read script.Reading
 	edit *edit
 	host platforms.Host
-	// inMake: the commands are what a make would run.
-	inMake bool
+	// inMake: the commands are what a make would run; behindMake are those of them that a probe has to ask about.
+	inMake     bool
+	behindMake []goCommand
+	// asked is how many commands of the RUN a probe has to ask about at least, askedLast the last of them.
+	asked     int
+	askedLast goCommand
 }
 
 // verdictOf judges a stage, after the one it is built FROM.
@@ -100,6 +104,12 @@ func (g *graph) verdictOf(n *node) *verdict {
 		}
 		if containsFold(g.target.Contexts, n.image) {
 			j.blockf(n.line, "a build context replaces its base image %s", n.image)
+		}
+		if not := g.images[n.image].NotFor; not != "" {
+			j.blockf(n.line, "its base image %s %s", n.image, not)
+		}
+		if !fromKeyword.MatchString(g.file.row(n.line)) {
+			j.blockf(n.line, "its FROM line is written in a way that is not read")
 		}
 	}
 	for _, c := range n.body {
@@ -143,6 +153,7 @@ func (j *judge) instruction(c instructions.Command) {
 func (j *judge) copy(c *instructions.CopyCommand) {
 	line := lineOf(c)
 	j.lintCopy(c)
+	defer j.copyTools(c, line)
 	from := j.g.word(j.w.env, c.From)
 	dest := j.destination(c.DestPath)
 	if c.From != "" && j.g.file.findSource(from) < 0 && !containsFold(j.g.target.Contexts, from) {
@@ -155,6 +166,33 @@ func (j *judge) copy(c *instructions.CopyCommand) {
 		}
 	}
 	j.made(dest, c.SourcePaths, line)
+}
+
+// copyTools notes programs that are copied from another stage to where programs are found: if that stage stays on the target,
+// they are the target's. What a stage makes with Go runs either way, under emulation.
+func (j *judge) copyTools(c *instructions.CopyCommand, line int) {
+	i := j.g.file.findSource(j.g.word(j.w.env, c.From))
+	dest := j.destination(c.DestPath)
+	if c.From == "" || i < 0 || j.g.nodes[i] == j.n || !isSystemDir(dest) && !isSystemDir(path.Dir(dest)) && !within(dest, "/usr/local") {
+		return
+	}
+	made := j.g.verdictOf(j.g.nodes[i])
+	for _, src := range c.SourcePaths {
+		src = path.Join("/", j.g.word(j.w.env, src))
+		to := dest
+		if isSystemDir(dest) && !strings.ContainsAny(src, "*?[") {
+			to = path.Join(dest, path.Base(src))
+		}
+		switch {
+		case made.files.isData(src):
+		case !j.g.root(j.g.nodes[i]).pin.IsZero():
+			// Its programs are unknown, and so is what runs them.
+		case made.files.isProgram(src, "") && made.blocked == "":
+			j.v.files.program(to, line)
+		default:
+			j.v.files.add(mark{path: to, class: own, tool: true, line: line})
+		}
+	}
 }
 
 func (j *judge) add(c *instructions.AddCommand) {
@@ -195,6 +233,7 @@ func (j *judge) destination(word string) string {
 // instructionRun judges a RUN instruction.
 func (j *judge) instructionRun(r *run) {
 	j.r, j.edit = r, &edit{}
+	j.asked, j.askedLast = 0, goCommand{}
 	switch {
 	case r.tied != "":
 		j.blockf(r.line, "line %d is tied to the machine by %s", r.line, r.tied)
@@ -214,11 +253,24 @@ func (j *judge) instructionRun(r *run) {
 	for _, p := range j.read.Problems {
 		j.blockf(r.lineOf(p.Offset), "line %d %s", r.lineOf(p.Offset), p.What)
 	}
-	for _, c := range j.read.Commands {
+	for i, c := range j.read.Commands {
+		if i > maxJudged && len(j.read.Problems) > 0 {
+			break // it stays anyhow
+		}
 		j.command(c)
+	}
+	if g := j.askedLast; g.sub != "" {
+		p := Probe{Kind: ProbeCgo, Line: r.line}
+		if g.Chain {
+			p.before = g.End
+		}
+		j.probe(p, g)
 	}
 	j.finishRun()
 }
+
+// maxJudged is how many commands of a script are judged that cannot be read to its end.
+const maxJudged = 256
 
 // readable reports whether the shell that runs the text is one whose language is read.
 func (j *judge) readable() bool {
@@ -250,6 +302,10 @@ func (j *judge) output(c script.Command) (string, bool) {
 		return firstSet(envOf(c, "GOOS"), j.g.target.Platform.Names().Go.GOOS), true
 	case slices.Equal(c.Words, []string{"go", "env", "GOPATH"}):
 		return j.goPath(c), true
+	case slices.Equal(c.Words, []string{"go", "env", "GOROOT"}) && strings.Contains(envOf(c, "PATH"), "/usr/local/go/bin"):
+		return "/usr/local/go", true
+	case slices.Equal(c.Words, []string{"npm", "bin"}):
+		return c.Path("node_modules/.bin"), true
 	case c.Name() == "basename" && len(c.Words) == 2:
 		return path.Base(c.Words[1]), true
 	case c.Name() == "dirname" && len(c.Words) == 2:
@@ -293,7 +349,16 @@ func (j *judge) command(c script.Command) {
 		j.executes(c, strings.Join(short(c.Words), " "))
 		return
 	}
+	if script := operands(c.Words[1:]); contains([]string{"sh", "bash"}, commandName(c.Words[0])) && len(script) > 0 && contains(wrapperScripts, path.Base(script[0])) {
+		c.Words = c.Words[slices.Index(c.Words, script[0]):]
+	}
 	name := commandName(c.Words[0])
+	if strings.HasPrefix(name, "xx-") {
+		j.v.files.unproven = true
+	}
+	if line := j.v.files.copiedTool(name, c.Path(c.Words[0])); line > 0 {
+		j.blockf(j.r.lineOf(c.Offset), "line %d runs %s, which line %d copies from a stage of the target", j.r.lineOf(c.Offset), name, line)
+	}
 	t, ok := toolNamed(name)
 	if !ok {
 		j.blockf(line, "line %d runs %q, which may depend on the machine", line, strings.Join(short(c.Words), " "))
@@ -327,6 +392,14 @@ func (j *judge) executes(c script.Command, what string) {
 	if j.v.executes == "" {
 		j.v.executes = fmt.Sprintf("line %d runs %q", line, what)
 	}
+	j.needEnv(goCommand{Command: c, sub: "run", dir: c.Dir, line: line})
+	switch v, set := j.goVar(c, "CGO_ENABLED"); {
+	case v == "0" || v == "1":
+	case buildTool.MatchString(c.Words[0]):
+		j.blockf(line, "line %d runs %q, which may build with cgo", line, what)
+	default:
+		j.export("CGO_ENABLED", "0", set)
+	}
 	if !j.host.RunsForeign(j.g.target.Platform) {
 		j.blockf(line, "line %d runs %q, which the stage makes for %s, and the node does not run its programs", line, what, j.g.target.Platform)
 	}
@@ -342,13 +415,51 @@ func (j *judge) finishRun() {
 		j.blockf(j.r.line, "line %d is written in a way that nothing can be put before", j.r.line)
 		return
 	}
-	if (e.binDir != "" || e.goenv) && (j.read.Traps || j.r.form == execForm) {
-		j.blockf(j.r.line, "line %d sets a trap or is no script, and needs something put behind it", j.r.line)
+	switch {
+	case (e.binDir != "" || e.goenv) && j.r.form == execForm:
+		j.blockf(j.r.line, "line %d is in exec form, and needs a shell around it to be told the target", j.r.line)
+		return
+	case e.binDir != "" && j.read.Traps:
+		j.blockf(j.r.line, "line %d sets a trap or leaves its shell by exec, and go install needs something put behind it", j.r.line)
 		return
 	}
+	j.confirm(e)
 	j.v.edits[j.r.line] = e
 }
 
+// confirm reads the RUN again with what is put before it, and sees to it that every command of go still finds it there.
+func (j *judge) confirm(e *edit) {
+	if len(e.env) == 0 {
+		return
+	}
+	env := maps.Clone(j.w.env)
+	for _, v := range e.env {
+		env[v.Name] = v.Value
+	}
+	if e.goenv {
+		env["GOENV"] = goenvPath
+	}
+	opt := script.Options{Vars: env, Dir: j.w.dir, Output: j.output}
+	read := script.ReadArgs(j.r.argv, opt)
+	if j.r.form != execForm {
+		read = j.r.script.Read(opt)
+	}
+	for _, c := range read.Commands {
+		if commandName(c.Words[0]) != "go" && !j.v.files.isProgram(c.Path(c.Words[0]), c.Words[0]) {
+			continue
+		}
+		for _, v := range e.env {
+			if is, _ := c.Getenv(v.Name); is == "" && (!e.goenv || envOf(c, "GOENV") != goenvPath) {
+				line := j.r.lineOf(c.Offset)
+				j.blockf(line, "line %d runs %q without %s, which the script takes away", line, strings.Join(short(c.Words), " "), v.Name)
+			}
+		}
+	}
+}
+
 func asksKernel(file string) bool {
+	if contains([]string{"/etc/apk/arch", "/var/lib/dpkg/arch", "/var/lib/dpkg/status"}, file) {
+		return true
+	}
 	return (strings.HasPrefix(file, "/proc/") || strings.HasPrefix(file, "/sys/")) && !strings.Contains(file, "/fd/") && file != "/proc/meminfo"
 }

@@ -2,6 +2,7 @@ package dockerfile
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -94,7 +95,7 @@ func sameMachine(a, b platforms.Platform) bool {
 // program goes into a stage of the target.
 func (g *graph) lintCompiler(n *node, add addFinding) {
 	root := g.root(n)
-	if root.pin != g.build || sameMachine(g.build, g.target.Platform) || n == g.export {
+	if g.verdictOf(n).files.unproven || root.pin != g.build || sameMachine(g.build, g.target.Platform) || n == g.export {
 		return
 	}
 	v := g.verdictOf(n)
@@ -157,10 +158,26 @@ func (j *judge) lintCopy(c *instructions.CopyCommand) {
 	}
 	for _, src := range c.SourcePaths {
 		src = j.g.word(j.w.env, src)
-		if word := j.g.foreignWord(src); word != "" {
+		if word := j.g.foreignWord(path.Base(src)); word != "" && !j.copiesForTarget() {
 			j.findf(lineOf(c), RulePrebuiltForOne, "%s is named for %s, and the target is %s; name it by a variable such as $TARGETARCH", src, word, j.g.target.Platform)
 		}
 	}
+}
+
+// copiesForTarget reports whether the stage copies a file that is named for the target: then it brings one for each.
+func (j *judge) copiesForTarget() bool {
+	for _, c := range j.n.body {
+		c, ok := c.(*instructions.CopyCommand)
+		if !ok {
+			continue
+		}
+		for _, src := range c.SourcePaths {
+			if word := findArchWord(src); word != "" && j.g.foreignWord(src) == "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // lintDownload finds a download that is named for another architecture than the target's.

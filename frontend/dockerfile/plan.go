@@ -67,6 +67,8 @@ type Step struct {
 	// root is the line of the chain's first FROM, exported whether the exported image is built FROM the stage.
 	root     int
 	exported bool
+	// why is why the planner left the stage on its target; empty if it had no choice.
+	why string
 	// Executes reports whether the stage has a RUN instruction at all; RunLine is the first one's line.
 	Executes bool `json:"executes"`
 	RunLine  int  `json:"runLine,omitempty"`
@@ -271,6 +273,7 @@ func (g *graph) step(n *node, t targetPlan, host platforms.Host) Step {
 	default:
 		s.Strategy = platforms.Emulate
 		s.Reason = firstSet(m.reason, "runs on "+s.Target.String())
+		s.why, _, _ = strings.Cut(m.reason, adviceToMove)
 		if m.reason == "" && s.exported && g.target.Strategy == platforms.Auto {
 			s.Reason = "what it makes is part of the exported image"
 		}
@@ -303,8 +306,8 @@ func check(file string, s Step, t Target, host platforms.Host) *StageError {
 	}
 	if host.CannotRun(s.Platform) {
 		why := ", which the node cannot execute: it"
-		if reason, _, ok := strings.Cut(s.Reason, adviceToMove); ok {
-			why = fmt.Sprintf(", for %s; the node cannot execute %s: it", reason, s.Platform)
+		if s.why != "" {
+			why = fmt.Sprintf(", for %s; the node cannot execute %s: it", s.why, s.Platform)
 		}
 		err := fail("it has to run on %s%s runs %s%s. Install QEMU on the node "+
 			"(docker run --privileged --rm tonistiigi/binfmt --install %s), or %s",

@@ -98,26 +98,32 @@ func (j *judge) probe(p Probe, g goCommand) {
 	}
 }
 
-// answerCgo judges what a cgo probe found: for each command a line "pure", "cgo PACKAGE" or anything else.
+// answerCgo judges what a cgo probe found: for each command a line "pure", "cgo PACKAGE", "run LINE" (what go generate would run) or
+// anything else. At least as many commands have to be answered as are certain to run.
 func (j *judge) answerCgo(text string, g goCommand) {
-	found := false
+	found := 0
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		switch pkg, cgo := strings.CutPrefix(line, "cgo "); {
-		case line == "":
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "", "generate":
+			found += len(word) / len("generate")
 			continue
-		case line == "pure":
-			found = true
+		case "pure":
+			found++
 			continue
-		case cgo:
-			j.blockf(g.line, "line %d builds %s, which needs cgo", g.line, pkg)
+		case "run":
+			j.makeLines(rest, g.dir, g)
+			continue
+		case "cgo":
+			j.blockf(g.line, "line %d builds %s, which needs cgo", g.line, rest)
 		default:
 			j.blockf(g.line, "line %d: the cgo probe said %q", g.line, line)
 		}
 		return
 	}
-	if !found {
-		j.blockf(g.line, "line %d: the cgo probe saw no compilation", g.line)
+	if found == 0 || found < j.asked {
+		j.blockf(g.line, "line %d: the cgo probe saw %d of %d compilations", g.line, found, max(j.asked, 1))
 	}
 }
 
@@ -139,6 +145,27 @@ func (j *judge) answerMake(text string, g goCommand) {
 	j.makeVariables(parts['v'].String(), g)
 	j.makeScript(parts['s'].String(), g)
 	j.makeScript(parts['p'].String(), g)
+	j.askBehindMake(g)
+}
+
+// askBehindMake has what make compiles asked about, each command in its directory.
+func (j *judge) askBehindMake(g goCommand) {
+	if len(j.behindMake) == 0 {
+		return
+	}
+	p := Probe{Kind: ProbeCgo, Line: j.r.line, before: g.Offset}
+	for _, c := range j.behindMake {
+		words := slices.DeleteFunc(slices.Clone(c.Words), func(w string) bool { return !script.Known(w) && strings.HasPrefix(w, "-") })
+		if !script.Known(c.Dir) || slices.ContainsFunc(words, func(w string) bool { return !script.Known(w) && !strings.Contains(w, " ") }) {
+			j.blockf(g.line, "line %d: make compiles what is only known when it runs", g.line)
+			return
+		}
+		p.commands += "(cd " + quoteAll([]string{c.Dir}) + " && " + quoteAll(words) + ")\n"
+	}
+	asked := j.asked
+	j.asked = len(j.behindMake)
+	j.probe(p, g)
+	j.asked = asked
 }
 
 // makeVariables refuses makefiles that give Go's variables values of their own: make exports those that came from
@@ -167,46 +194,49 @@ func (j *judge) makeEnv(g goCommand) map[string]string {
 	return env
 }
 
-// makeScript judges commands that make runs, in the directories it says it is in.
+// makeScript judges commands that make runs, in the directories it says it is in. Make gives every line a shell of its own.
 func (j *judge) makeScript(text string, g goCommand) {
 	dir := g.dir
-	var lines []string
-	flush := func() {
-		if len(lines) == 0 {
-			return
-		}
-		j.makeLines(strings.Join(lines, "\n"), dir, g)
-		lines = nil
-	}
-	for line := range strings.Lines(text) {
-		line = strings.TrimSuffix(line, "\n")
-		if m := makeSays.FindStringSubmatch(line); m != nil {
-			flush()
+	line := ""
+	for part := range strings.Lines(text) {
+		part = strings.TrimSuffix(part, "\n")
+		if m := makeSays.FindStringSubmatch(part); m != nil && line == "" {
 			if m[3] != "" {
 				dir = m[3]
 			}
 			continue
 		}
-		lines = append(lines, line)
+		line += part
+		if strings.HasSuffix(part, "\\") {
+			line += "\n"
+			continue
+		}
+		j.makeLines(line, dir, g)
+		line = ""
 	}
-	flush()
+	if line != "" {
+		j.makeLines(line, dir, g)
+	}
 }
 
+// makeLines judges a script that is run in a directory with the RUN's environment.
 func (j *judge) makeLines(text, dir string, g goCommand) {
 	s, err := script.Parse(text)
 	if err != nil {
-		j.blockf(g.line, "line %d: make prints what is not read (%v)", g.line, err)
+		j.blockf(g.line, "line %d: what is run behind it is not read (%v)", g.line, err)
 		return
 	}
 	env := maps.Clone(j.w.env)
 	maps.Copy(env, j.makeEnv(g))
-	outer := *j
-	r := &run{line: g.line, form: shellForm, text: text, column: 0}
-	inner := &judge{g: j.g, n: j.n, host: j.host, v: j.v, w: j.w.clone(), r: r, edit: &edit{}, inMake: true}
+	if v, _ := g.Getenv("CGO_ENABLED"); v == "" {
+		delete(env, "CGO_ENABLED") // what is put there is not the user's word
+	}
+	r := &run{line: g.line, form: shellForm, text: text}
+	inner := &judge{g: j.g, n: j.n, host: j.host, v: j.v, w: j.w.clone(), r: r, edit: &edit{}, inMake: true, behindMake: j.behindMake}
 	inner.w.env, inner.w.dir = env, dir
 	inner.read = s.Read(script.Options{Vars: env, Dir: dir, Output: inner.output})
 	for _, p := range inner.read.Problems {
-		j.blockf(g.line, "line %d: make runs what %s", g.line, p.What)
+		j.blockf(g.line, "line %d: what is run behind it %s", g.line, p.What)
 	}
 	for _, c := range inner.read.Commands {
 		if base := commandName(c.Words[0]); base == "make" || base == "gmake" {
@@ -214,8 +244,8 @@ func (j *judge) makeLines(text, dir string, g goCommand) {
 		}
 		inner.command(c)
 	}
-	outer.adopt(inner, g)
-	*j = outer
+	j.behindMake = inner.behindMake
+	j.adopt(inner, g)
 }
 
 // adopt takes over what commands behind a make need. What they set themselves is in the lines that make prints.
@@ -300,9 +330,15 @@ func probeScript(p Probe, r *run, e *edit) string {
 	b.WriteString("cp /tmp/.manifold/bin/make /tmp/.manifold/bin/gmake\nchmod +x /tmp/.manifold/bin/* /tmp/.manifold/shell\n: >/tmp/.manifold/answer\n")
 	fmt.Fprintf(&b, "MANIFOLD_PROBE=%s\nMANIFOLD_REST=$PATH\nPATH=/tmp/.manifold/bin:$PATH\nexport PATH MANIFOLD_PROBE MANIFOLD_REST\n", p.Kind)
 	b.WriteString(e.prefix())
-	b.WriteString("\n(\n" + text + "\n)\nexit 0\n")
+	b.WriteString("\n(\n" + text + "\n)\n" + probeDone)
 	return b.String()
 }
+
+// probeDone ends a probe. One that met trouble with the network fails, so that BuildKit does not keep its answer.
+const probeDone = `if grep -qiE '(dial|lookup|timeout|timed out|connection|tls|x509|unexpected eof|no such host|proxy|i/o)' /tmp/.manifold/error 2>/dev/null &&
+	grep -qE '^e' /tmp/.manifold/answer; then cat /tmp/.manifold/error >&2; exit 1; fi
+exit 0
+`
 
 // probeTopics are what probes ask, for people.
 var probeTopics = map[ProbeKind]string{ProbeCgo: "what needs cgo", ProbeMake: "what make would run"}
@@ -324,30 +360,60 @@ export PATH
 dir=
 if [ "$1" = -C ]; then dir=$2; cd "$2" || exit 1; shift 2; fi
 sub=$1
+say() { printf '%s\n' "$1" >>/tmp/.manifold/answer; }
 case "$sub" in
 build|install|run|test) shift ;;
+generate)
+	shift
+	if go generate -n "$@" >/tmp/.manifold/generate 2>/tmp/.manifold/error; then
+		say generate
+		sed 's/^/run /' /tmp/.manifold/generate >>/tmp/.manifold/answer
+		exec go generate "$@"
+	fi
+	say "error $(head -n 1 /tmp/.manifold/error)"
+	exit 1 ;;
 *) if [ -n "$dir" ]; then exec go -C . "$@"; else exec go "$@"; fi ;;
 esac
-say() { printf '%s\n' "$1" >>/tmp/.manifold/answer; }
-cc=$(go env CC)
-if ! command -v "${cc%% *}" >/dev/null 2>&1; then say pure; exit 0; fi
-CGO_ENABLED=1
-export CGO_ENABLED
+# Later commands may look for what this one would have made.
+stub() {
+	case "$1" in */) mkdir -p "$1"; set -- "$1$2" ;; esac
+	if [ -d "$1" ]; then set -- "$1/$2"; fi
+	mkdir -p "$(dirname "$1")" && [ -e "$1" ] || { printf '#!/bin/sh\n' >"$1"; chmod +x "$1"; }
+}
 test=
 [ "$sub" = test ] && test=-test
 keep=
+out=
 while [ $# -gt 0 ]; do
 	case "$1" in
 	-tags=*|-mod=*|-modfile=*|-overlay=*|--tags=*|--mod=*|--modfile=*|--overlay=*) keep="$keep $1" ;;
 	-tags|-mod|-modfile|-overlay|--tags|--mod|--modfile|--overlay) keep="$keep $1=$(printf %s "$2" | tr ' ' ,)"; shift ;;
 	-C) cd "$2" || exit 1; shift ;;
-	-o|-p|-asmflags|-buildmode|-compiler|-gccgoflags|-gcflags|-installsuffix|-ldflags|-pgo|-pkgdir|-toolexec|-exec) shift ;;
+	-o=*) out=${1#-o=} ;;
+	-o) out=$2; shift ;;
+	-p|-asmflags|-buildmode|-compiler|-gccgoflags|-gcflags|-installsuffix|-ldflags|-pgo|-pkgdir|-toolexec|-exec) shift ;;
 	-covermode|-coverpkg|-coverprofile|-run|-bench|-benchtime|-count|-cpu|-parallel|-timeout|-skip|-shuffle|-list|-fuzz|-fuzztime|-vet|-outputdir) shift ;;
 	-*) ;;
 	*) break ;;
 	esac
 	shift
 done
+name=$(basename "${1:-$PWD}")
+name=${name%@*}
+[ "$name" = . ] && name=$(basename "$PWD")
+[ "$name" = ... ] && name=all
+case "$sub" in
+build) stub "${out:-./}" "$name" ;;
+install) stub "${GOBIN:-$(go env GOPATH)/bin}/" "$name" ;;
+esac
+cc=$(go env CC)
+if ! command -v "${cc%% *}" >/dev/null 2>&1; then
+	say pure
+	[ "$sub" != run ] || exec go run $keep "$@"
+	exit 0
+fi
+CGO_ENABLED=1
+export CGO_ENABLED
 if [ "$sub" = run ]; then
 	case "$1" in
 	*.go) files=; for a in "$@"; do case "$a" in *.go) files="$files $a" ;; *) break ;; esac; done; set -- $files ;;
@@ -377,8 +443,8 @@ if out=$(make -nw SHELL=/tmp/.manifold/shell "$@" 2>/tmp/.manifold/error); then
 else
 	printf 'e%s\n' "$(head -n 1 /tmp/.manifold/error)" >>/tmp/.manifold/answer
 fi
-make -npq SHELL=/tmp/.manifold/shell "$@" 2>/dev/null | grep -v '^[	#]' |
-	sed -nE 's/^([^=]*[ :])?(GOOS|GOARCH|GOARM|GOAMD64|GO386|GOMIPS|GOMIPS64|GOPPC64|GORISCV64|CGO_ENABLED|GOFLAGS|GOBIN|CC|CXX|GOCACHE) *[:+?]*= *(.*)$/v\2=\3/p' |
+make -npq SHELL=/tmp/.manifold/shell "$@" 2>/dev/null | grep -v '^	' |
+	sed -nE 's/^(# *|[^=#]*[ :])?(GOOS|GOARCH|GOARM|GOAMD64|GO386|GOMIPS|GOMIPS64|GOPPC64|GORISCV64|CGO_ENABLED|GOFLAGS|GOBIN|CC|CXX|GOCACHE) *[:+?]*= *(.*)$/v\2=\3/p' |
 	sed -E '/^vCC=(cc|gcc)$/d;/^vCXX=(c|g)[+][+]$/d' >>/tmp/.manifold/answer
 exit 0
 `

@@ -106,6 +106,10 @@ func readRun(c *instructions.RunCommand, node *parser.Node, lines [][]byte, esca
 		return r
 	}
 	r.mounts = readMounts(node.Flags)
+	if !runKeyword.Match(lines[node.StartLine-1]) {
+		r.problem = "is written in a way that is not read"
+		return r
+	}
 	joined, spots, next := join(lines, node.StartLine-1, escape)
 	text, start := commandText(joined)
 	r.flags = strings.TrimLeft(strings.TrimLeftFunc(joined[:start], isLetter), " \t")
@@ -243,6 +247,9 @@ func continuation(line []byte, escape rune) ([]byte, bool) {
 }
 
 func isLetter(r rune) bool { return unicode.IsLetter(r) }
+
+// runKeyword matches the beginning of a RUN line.
+var runKeyword = regexp.MustCompile(`(?i)^[ \t]*RUN(?:[ \t]|$)`)
 
 // leadingFlag matches one flag of an instruction and the space after it.
 var leadingFlag = regexp.MustCompile(`^--(?:[^\s"'\\]|"[^"]*"|'[^']*'|\\.)*\s+`)

@@ -22,6 +22,8 @@ type BaseImage struct {
 	Shell []string
 	// OnBuild holds the instructions that run in each stage built from it.
 	OnBuild []string
+	// NotFor says, as a clause, that the image is not there for the build platform; empty means that it is.
+	NotFor string
 }
 
 // world is what holds in a stage where an instruction is reached: what a RUN there would find.

@@ -84,8 +84,8 @@ type Command struct {
 	Certain bool
 	// Substituted reports whether it stands in a substitution, whose output is used as words.
 	Substituted bool
-	// Piped reports whether its standard input is a pipe.
-	Piped bool
+	// Piped reports whether its standard input is a pipe, Feeds whether its output is.
+	Piped, Feeds bool
 	// Document is its here-document or here-string, expanded; nil if it has none.
 	Document *string
 	// Through names what runs it besides the shell itself: "xargs", "find"; empty if nothing does. Its words then lack those that

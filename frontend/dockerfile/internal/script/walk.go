@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	maxRead   = 8192 // statements of one script, each as often as it is read
+	maxRead   = 4096 // statements of one script, each as often as it is read
 	maxRounds = 32   // of one loop that are read one by one
 	maxDepth  = 16   // of calls of functions, and of scripts in scripts
 )
@@ -48,9 +48,9 @@ type state struct {
 	vars   vars
 	dir    string
 	params []string
-	// chain, certain, substituted, piped and through are as in Command.
-	chain, certain, substituted, piped bool
-	through                            string
+	// chain, certain, substituted, piped, feeds and through are as in Command.
+	chain, certain, substituted, piped, feeds bool
+	through                                   string
 	// dead: the shell has left; nothing more is run on this way.
 	dead bool
 }
@@ -240,7 +240,9 @@ func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
 			return assumed
 		}
 	default: // a pipe
-		w.stmt(st.sub(), b.X)
+		left := st.sub()
+		left.feeds = true
+		w.stmt(left, b.X)
 		right := st.sub()
 		right.piped = true
 		if o := w.stmt(right, b.Y); o == assumed {

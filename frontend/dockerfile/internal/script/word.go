@@ -84,7 +84,7 @@ func (w *walker) config(st *state, at syntax.Node) *expand.Config {
 // substitution reads the commands of a substitution and returns what they print, as far as that is known.
 func (w *walker) substitution(st *state, list []*syntax.Stmt) string {
 	sub := st.sub()
-	sub.substituted, sub.piped = true, false
+	sub.substituted, sub.piped, sub.feeds = true, false, false
 	before := len(w.out.Commands)
 	w.stmts(sub, list)
 	commands := w.out.Commands[before:]
@@ -122,7 +122,7 @@ func (w *walker) fields(st *state, words []*syntax.Word) []string {
 	var out []string
 	for _, word := range words {
 		w.unseen(st, word)
-		if manyBraces(word) {
+		if manyBraces(word) || w.measuresUnknown(st, word) {
 			w.substitutions(st, word)
 			out = append(out, Unknown)
 			continue
@@ -151,6 +151,10 @@ func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *sy
 		return ""
 	}
 	w.unseen(st, word)
+	if w.measuresUnknown(st, word) {
+		w.substitutions(st, word)
+		return Unknown
+	}
 	s, err := how(w.config(st, word), word)
 	if err != nil {
 		w.problemf(word, "holds an expansion that is not read (%v)", err)
@@ -172,6 +176,23 @@ func (w *walker) unseen(st *state, word *syntax.Word) {
 		}
 		return true
 	})
+}
+
+// measuresUnknown reports whether a word takes the length or a part of what is not known, or asks whether it is empty: the expander
+// would answer for the mark that stands for it.
+func (w *walker) measuresUnknown(st *state, word *syntax.Word) bool {
+	found := false
+	syntax.Walk(word, func(n syntax.Node) bool {
+		p, ok := n.(*syntax.ParamExp)
+		if !ok || p.Param == nil {
+			return !found
+		}
+		asks := p.Length || p.Width || p.Excl || p.Slice != nil || p.Repl != nil || p.Index != nil ||
+			p.Exp != nil && p.Exp.Op != syntax.DefaultUnset && p.Exp.Op != syntax.DefaultUnsetOrNull
+		found = found || asks && !Known(environ{w, st, word}.Get(p.Param.Value).String())
+		return !found
+	})
+	return found
 }
 
 // substitutions reads every substitution below a node.

@@ -15,12 +15,14 @@ type wrapper struct {
 	query  []string // flags with which it runs nothing
 	assign bool     // NAME=value words before the command hold for it
 	clear  []string // flags with which the command gets no variables
+	keep   []string // flags without which it gets none; nil means that it gets them
+	unset  []string // flags that take away the variable that the next word names
 	adds   bool     // further words are added to the command's
 }
 
 // wrappers are the commands that are looked through.
 var wrappers = map[string]wrapper{
-	"env":      {assign: true, valued: []string{"-u", "--unset", "-C", "--chdir"}, clear: []string{"-i", "-", "--ignore-environment"}},
+	"env":      {assign: true, unset: []string{"-u", "--unset"}, valued: []string{"-u", "--unset", "-C", "--chdir"}, clear: []string{"-i", "-", "--ignore-environment"}},
 	"command":  {query: []string{"-v", "-V"}},
 	"builtin":  {},
 	"exec":     {valued: []string{"-a"}},
@@ -31,7 +33,7 @@ var wrappers = map[string]wrapper{
 	"ionice":   {valued: []string{"-c", "-n"}},
 	"timeout":  {valued: []string{"-s", "-k"}, skip: 1},
 	"stdbuf":   {valued: []string{"-i", "-o", "-e"}},
-	"sudo":     {assign: true, valued: []string{"-u", "-g"}},
+	"sudo":     {assign: true, keep: []string{"-E", "--preserve-env"}, valued: []string{"-u", "-g"}},
 	"gosu":     {skip: 1},
 	"su-exec":  {skip: 1},
 	"xargs":    {adds: true, valued: []string{"-n", "-P", "-I", "-L", "-d", "-s", "-E", "-a", "--max-args", "--max-procs"}},
@@ -62,9 +64,7 @@ func (w *walker) through(st, env *state, n syntax.Node, words []string, io files
 		return false
 	}
 	in := *env
-	if slices.ContainsFunc(words[1:len(words)-len(rest)], func(s string) bool { return slices.Contains(wrap.clear, s) }) {
-		in.vars = vars{}
-	}
+	in.vars = wrap.variables(env.vars, words[1:len(words)-len(rest)])
 	for wrap.assign && len(rest) > 0 {
 		key, value, ok := strings.Cut(rest[0], "=")
 		if !ok || !syntax.ValidName(key) {
@@ -93,6 +93,28 @@ func (w *walker) through(st, env *state, n syntax.Node, words []string, io files
 	}
 	w.run(&in, &in, n, rest, files{document: io.document})
 	return true
+}
+
+// variables are what the command finds of the variables of the wrapper, by the wrapper's flags.
+func (wrap wrapper) variables(v vars, flags []string) vars {
+	kept := wrap.keep == nil
+	for i, f := range flags {
+		name, value, cut := strings.Cut(f, "=")
+		switch {
+		case slices.Contains(wrap.clear, f):
+			v = vars{}
+		case slices.Contains(wrap.keep, name):
+			kept = true
+		case slices.Contains(wrap.unset, name) && cut:
+			v = v.with(value, variable{})
+		case i > 0 && slices.Contains(wrap.unset, flags[i-1]):
+			v = v.with(f, variable{})
+		}
+	}
+	if !kept {
+		return vars{}
+	}
+	return v
 }
 
 // command returns the words of the command that is run. Not ok means that none is, or that it cannot be told.
@@ -156,6 +178,9 @@ func (w *walker) su(env *state, n syntax.Node, words []string) bool {
 		if (word == "-c" || word == "--command") && i+1 < len(words) {
 			in := *env
 			in.chain = false
+			if slices.ContainsFunc(words, func(s string) bool { return s == "-" || s == "-l" || s == "--login" }) {
+				in.vars = vars{}
+			}
 			w.nested(&in, n, words[i+1])
 			return true
 		}
