@@ -1,6 +1,6 @@
 # The demo: run it with make demo. BUILDKIT_HOST is a private BuildKit, REGISTRY a registry on loopback.
 set -eu
-cd "$(dirname "$0")/02-goarch"
+cd "$(dirname "$0")/01-hello"
 image=$REGISTRY/demo/hello:1.0
 platforms=linux/amd64,linux/arm64,linux/arm/v7,linux/ppc64le,linux/s390x
 
@@ -11,12 +11,14 @@ run() {
 	root=$(mktemp -d)
 	crane export --platform "$2" "$1" - | tar -x -C "$root"
 	printf '%-14s ' "$2"
-	chroot "$root" /hello
+	chroot "$root" /bin/hello
 	rm -r "$root"
 }
 
+step cat Dockerfile
 step manifold nodes
-step manifold build --platform "$platforms" --strategy cross -t "$image" --push .
+step manifold plan --platform "$platforms" .
+step manifold build --platform "$platforms" -t "$image" --push .
 step manifold inspect "$image"
 printf '\n# Each platform'\''s image, run on this machine:\n'
 for p in $(echo "$platforms" | tr , ' '); do run "$image" "$p"; done

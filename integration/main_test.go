@@ -58,8 +58,20 @@ func TestStories(t *testing.T) {
 			"runimage":  func(ts *testscript.TestScript, neg bool, args []string) { runImage(ts, sb, neg, args) },
 			"platforms": printPlatforms,
 			"fill":      fillTemplate,
+			"inside":    inside,
 		},
 	})
+}
+
+// inside fails unless a file's text stands in another file.
+func inside(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: inside PART WHOLE")
+	}
+	part, whole := ts.ReadFile(args[0]), ts.ReadFile(args[1])
+	if !strings.Contains(whole, part) {
+		ts.Fatalf("%s does not hold:\n%s", args[1], part)
+	}
 }
 
 func runImage(ts *testscript.TestScript, sb *sandbox.Sandbox, neg bool, args []string) {

@@ -69,7 +69,7 @@ func (g *graph) moveFamily(family []*node, out map[int]move) {
 		if reason, ok := g.refused[n.title()]; ok {
 			v.blocked, v.line = reason, n.line
 		}
-		if v.blocked == "" {
+		if v.blocked == "" && !v.openMake() {
 			if line, why := g.taken(n); why != "" {
 				v.blocked, v.line = why, line
 			}
@@ -209,31 +209,46 @@ func (g *graph) taken(n *node) (int, string) {
 
 // take is a path that an instruction takes from another stage.
 type take struct {
+	from *node
 	path string
 	line int
 }
 
 // takes lists what one stage takes from another, variables expanded.
 func (g *graph) takes(user, from *node) []take {
+	if !slices.Contains(user.sources, from) {
+		return nil
+	}
+	if !user.looked {
+		user.taken, user.looked = g.findTakes(user), true
+	}
+	var out []take
+	for _, t := range user.taken {
+		if t.from == from {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// findTakes lists what a stage takes from others.
+func (g *graph) findTakes(user *node) []take {
 	var out []take
 	w := g.worldOf(user)
-	is := func(name string) bool {
-		i := g.file.findSource(g.word(w.env, name))
-		return i >= 0 && g.nodes[i] == from
+	add := func(from, source string, c instructions.Command) {
+		if i := g.file.findSource(g.word(w.env, from)); from != "" && i >= 0 {
+			out = append(out, take{g.nodes[i], path.Join("/", g.word(w.env, source)), lineOf(c)})
+		}
 	}
 	for _, c := range user.body {
 		switch c := c.(type) {
 		case *instructions.CopyCommand:
-			if c.From != "" && is(c.From) {
-				for _, src := range c.SourcePaths {
-					out = append(out, take{path.Join("/", g.word(w.env, src)), lineOf(c)})
-				}
+			for _, src := range c.SourcePaths {
+				add(c.From, src, c)
 			}
 		case *instructions.RunCommand:
 			for _, m := range user.runAt[c].mounts {
-				if m.from != "" && is(m.from) {
-					out = append(out, take{path.Join("/", g.word(w.env, m.source)), lineOf(c)})
-				}
+				add(m.from, m.source, c)
 			}
 		}
 		g.advance(&w, c)

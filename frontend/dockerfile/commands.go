@@ -154,6 +154,9 @@ var archWord = regexp.MustCompile(`(?i)(?:^|[^a-z0-9])(x86[_-]64|amd64|x64|x86|i
 
 // findArchWord returns the architecture written in a name, or nothing.
 func findArchWord(s string) string {
+	if !strings.ContainsAny(s, "0123456789") && !strings.ContainsAny(s, "mM") {
+		return "" // every spelling holds a digit, or is one of arm or mips
+	}
 	if m := archWord.FindStringSubmatch(s); m != nil {
 		return m[1]
 	}

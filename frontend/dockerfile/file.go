@@ -19,6 +19,8 @@ type File struct {
 	name   string
 	src    []byte
 	escape rune
+	nodes  []*parser.Node // the instructions
+	rows   [][]byte       // the lines, without their ends
 	header []HeaderOption
 	stages []*stage
 	args   []argument // declared before the first FROM, in order
@@ -70,7 +72,7 @@ func Parse(name string, src []byte) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &File{name: name, src: bytes.Clone(src), escape: ast.EscapeToken, header: header}
+	f := &File{name: name, src: bytes.Clone(src), escape: ast.EscapeToken, header: header, nodes: ast.AST.Children}
 	for i := range global {
 		f.args = append(f.args, arguments(&global[i])...)
 	}
@@ -78,12 +80,12 @@ func Parse(name string, src []byte) (*File, error) {
 	for _, n := range ast.AST.Children {
 		nodes[n.StartLine] = n
 	}
-	rows := bytes.Split(f.src, []byte("\n"))
+	f.rows = bytes.Split(f.src, []byte("\n"))
 	for i := range parsed {
 		s := readStage(i, &parsed[i])
 		for _, c := range s.body {
 			if c, ok := c.(*instructions.RunCommand); ok {
-				s.runAt[c] = readRun(c, nodes[lineOf(c)], rows, f.escape)
+				s.runAt[c] = readRun(c, nodes[lineOf(c)], f.rows, f.escape)
 			}
 		}
 		f.stages = append(f.stages, s)
@@ -93,11 +95,10 @@ func Parse(name string, src []byte) (*File, error) {
 
 // row returns a line of the file, counted from 1, without its end.
 func (f *File) row(line int) string {
-	rows := bytes.Split(f.src, []byte("\n"))
-	if line < 1 || line > len(rows) {
+	if line < 1 || line > len(f.rows) {
 		return ""
 	}
-	return string(rows[line-1])
+	return string(f.rows[line-1])
 }
 
 // Name returns the name the file was parsed under.

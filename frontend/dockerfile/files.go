@@ -205,15 +205,24 @@ func fitsPattern(pattern, p string) bool {
 // isSystemDir reports whether a directory is one that every image has, so that being told to make it says nothing about
 // what it holds.
 func isSystemDir(p string) bool {
-	return slices.Contains(systemDirs, stem(p)) || strings.HasPrefix(stem(p), "/lib") || strings.HasPrefix(stem(p), "/usr/lib")
+	p = stem(p)
+	return systemDirs[p] || strings.HasPrefix(p, "/lib") || strings.HasPrefix(p, "/usr/lib")
 }
 
-var systemDirs = []string{
+var systemDirs = set(
 	"/", "/bin", "/boot", "/dev", "/etc", "/home", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp",
 	"/usr", "/usr/bin", "/usr/sbin", "/usr/include", "/usr/libexec", "/usr/share", "/usr/src", "/usr/local", "/usr/local/bin",
 	"/usr/local/sbin", "/usr/local/etc", "/usr/local/include", "/usr/local/lib", "/usr/local/lib64", "/usr/local/share",
 	"/usr/local/src", "/usr/local/go", "/usr/local/go/bin", "/usr/local/cargo", "/usr/local/cargo/bin", "/var", "/var/lib", "/var/cache", "/var/log", "/var/run",
 	"/go",
+)
+
+func set(list ...string) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range list {
+		out[s] = true
+	}
+	return out
 }
 
 // dataPaths hold what is the same for every machine although a package or the base image put it there.

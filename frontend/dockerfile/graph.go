@@ -21,6 +21,8 @@ type graph struct {
 	images     map[string]BaseImage
 	answers    map[string]Answer
 	refused    map[string]string // stages that were moved in vain, and why
+	need       []*node           // see needed
+	moves      map[int]move      // what becomes of the stages, nil if nothing is moved
 	found      []Finding
 }
 
@@ -35,6 +37,8 @@ type node struct {
 	told     argument           // the first argument by which it or an ancestor is told the target; zero if none is
 	image    string             // what it is built FROM, variables expanded; a stage's name or an image's
 
+	taken   []take   // what it takes from other stages, nil until it is asked for
+	looked  bool     // taken is known
 	end     *world   // what holds at its end, nil until it is asked for
 	verdict *verdict // nil until it is asked for
 }
@@ -109,6 +113,13 @@ func firstTold(n *node) argument {
 // needed lists the stages that the exported one needs, itself included, as written. A stage that a build context
 // replaces is not built and needs nothing.
 func (g *graph) needed() []*node {
+	if g.need == nil {
+		g.need = g.findNeeded()
+	}
+	return g.need
+}
+
+func (g *graph) findNeeded() []*node {
 	need := map[*node]bool{}
 	var visit func(*node)
 	visit = func(n *node) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,11 @@ type verdict struct {
 	findings   []Finding
 }
 
+// openMake reports whether it is still to be asked what make would run.
+func (v *verdict) openMake() bool {
+	return slices.ContainsFunc(v.probes, func(p Probe) bool { return p.Kind == ProbeMake })
+}
+
 // toldCommand is a command that is told its target.
 type toldCommand struct {
 	name, how string
@@ -76,6 +82,8 @@ type judge struct {
 	// inMake: the commands are what a make would run; behindMake are those of them that a probe has to ask about.
 	inMake     bool
 	behindMake []goCommand
+	// makes counts the makes of the RUN.
+	makes int
 	// asked is how many commands of the RUN a probe has to ask about at least, askedLast the last of them.
 	asked     int
 	askedLast goCommand
@@ -233,7 +241,7 @@ func (j *judge) destination(word string) string {
 // instructionRun judges a RUN instruction.
 func (j *judge) instructionRun(r *run) {
 	j.r, j.edit = r, &edit{}
-	j.asked, j.askedLast = 0, goCommand{}
+	j.asked, j.askedLast, j.makes = 0, goCommand{}, 0
 	switch {
 	case r.tied != "":
 		j.blockf(r.line, "line %d is tied to the machine by %s", r.line, r.tied)
@@ -360,6 +368,9 @@ func (j *judge) command(c script.Command) {
 		j.blockf(j.r.lineOf(c.Offset), "line %d runs %s, which line %d copies from a stage of the target", j.r.lineOf(c.Offset), name, line)
 	}
 	t, ok := toolNamed(name)
+	if !ok && name == "" && j.v.openMake() {
+		return // perhaps make makes it; the answer will tell
+	}
 	if !ok {
 		j.blockf(line, "line %d runs %q, which may depend on the machine", line, strings.Join(short(c.Words), " "))
 		return
@@ -427,9 +438,12 @@ func (j *judge) finishRun() {
 	j.v.edits[j.r.line] = e
 }
 
+// takesAway matches what a script must hold to take away a variable that was put before it.
+var takesAway = regexp.MustCompile(`GO|CGO_|unset|env|sudo|\bsu\b|export|declare`)
+
 // confirm reads the RUN again with what is put before it, and sees to it that every command of go still finds it there.
 func (j *judge) confirm(e *edit) {
-	if len(e.env) == 0 {
+	if len(e.env) == 0 || !j.r.takesAway && j.r.form != execForm {
 		return
 	}
 	env := maps.Clone(j.w.env)

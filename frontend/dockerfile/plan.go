@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/manifold-build/manifold/platforms"
 )
@@ -136,16 +137,16 @@ func (t targetPlan) moved(stage int) bool { return t.moves[stage].moved }
 func (f *File) Plan(req PlanRequest) (Plan, error) {
 	plan := Plan{targets: map[platforms.Platform]targetPlan{}}
 	graphs := make([]*graph, len(req.Targets))
-	elsewhere := map[int]move{} // stages that are moved for a foreign target
+	var wg sync.WaitGroup
 	for i, t := range req.Targets {
 		plan.targets[t.Platform] = targetPlan{target: t, build: req.Host.Native}
-		g, err := f.graphFor(req, t)
-		if err != nil {
-			continue
-		}
-		graphs[i] = g
-		if g.foreign() {
-			plan.moveForeign(g, req, elsewhere)
+		wg.Go(func() { graphs[i] = f.decide(req, t) })
+	}
+	wg.Wait()
+	elsewhere := map[int]move{} // stages that are moved for a foreign target
+	for _, g := range graphs {
+		if g != nil && g.foreign() {
+			plan.moveForeign(g, elsewhere)
 		}
 	}
 	var errs stageErrors
@@ -160,22 +161,30 @@ func (f *File) Plan(req PlanRequest) (Plan, error) {
 	return plan, errs.join()
 }
 
+// decide makes a target's graph and, for one that the node would have to emulate, decides what to move. It is nil if the
+// file does not expand for the target.
+func (f *File) decide(req PlanRequest, t Target) *graph {
+	g, err := f.graphFor(req, t)
+	if err != nil {
+		return nil
+	}
+	switch {
+	case t.Strategy == platforms.Auto:
+		g.refuse(req.Refused)
+		g.moves = g.autoMoves()
+	case t.Strategy == platforms.Cross && g.foreign():
+		g.moves = g.crossMoves()
+	}
+	return g
+}
+
 // foreign reports whether the node does not execute the target itself.
 func (g *graph) foreign() bool { return !g.host.RunsNatively(g.target.Platform) }
 
-// moveForeign decides what is moved for a target that the node would have to emulate.
-func (p *Plan) moveForeign(g *graph, req PlanRequest, elsewhere map[int]move) {
+// moveForeign takes note of what is moved for a target that the node would have to emulate.
+func (p *Plan) moveForeign(g *graph, elsewhere map[int]move) {
 	t := p.targets[g.target.Platform]
-	switch g.target.Strategy {
-	case platforms.Auto:
-		g.refuse(req.Refused)
-		t.moves = g.autoMoves()
-	case platforms.Cross:
-		t.moves = g.crossMoves()
-		t.kin = true
-	case platforms.Native, platforms.Emulate, platforms.Shared:
-		return
-	}
+	t.moves, t.kin = g.moves, g.target.Strategy == platforms.Cross
 	t.edits = map[int]*edit{}
 	for _, n := range g.nodes {
 		m := t.moves[n.index]
@@ -201,7 +210,7 @@ func (p *Plan) moveNative(g *graph, elsewhere map[int]move) {
 	}
 	t := p.targets[g.target.Platform]
 	t.moves, t.edits = map[int]move{}, map[int]*edit{}
-	for i, m := range g.autoMoves() {
+	for i, m := range g.moves {
 		other, ok := elsewhere[i]
 		if !m.moved || !ok {
 			continue

@@ -101,16 +101,22 @@ func (j *judge) probe(p Probe, g goCommand) {
 // answerCgo judges what a cgo probe found: for each command a line "pure", "cgo PACKAGE", "run LINE" (what go generate would run) or
 // anything else. At least as many commands have to be answered as are certain to run.
 func (j *judge) answerCgo(text string, g goCommand) {
-	found := 0
+	found, noCompiler, generated := 0, false, false
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		word, rest, _ := strings.Cut(line, " ")
 		switch word {
-		case "", "generate":
-			found += len(word) / len("generate")
+		case "":
+			continue
+		case "generate":
+			found++
+			generated = true
 			continue
 		case "pure":
 			found++
+			continue
+		case "nocc":
+			noCompiler = true
 			continue
 		case "run":
 			j.makeLines(rest, g.dir, g)
@@ -121,6 +127,9 @@ func (j *judge) answerCgo(text string, g goCommand) {
 			j.blockf(g.line, "line %d: the cgo probe said %q", g.line, line)
 		}
 		return
+	}
+	if generated && len(j.behindMake) > 0 && !noCompiler {
+		j.blockf(g.line, "line %d: what go generate compiles may need cgo", g.line)
 	}
 	if found == 0 || found < j.asked {
 		j.blockf(g.line, "line %d: the cgo probe saw %d of %d compilations", g.line, found, max(j.asked, 1))
@@ -134,7 +143,10 @@ var makeSays = regexp.MustCompile(`^[^ ]*make(\[\d+\])?: (Entering directory ['\
 // "s", run by make itself while it read its files; "v", a variable of Go's as the makefiles leave it.
 func (j *judge) answerMake(text string, g goCommand) {
 	parts := map[byte]*strings.Builder{'p': {}, 's': {}, 'v': {}}
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(j.section(text)) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
 		if b := parts[line[0]]; b != nil {
 			b.WriteString(line[1:])
 		} else {
@@ -146,6 +158,19 @@ func (j *judge) answerMake(text string, g goCommand) {
 	j.makeScript(parts['s'].String(), g)
 	j.makeScript(parts['p'].String(), g)
 	j.askBehindMake(g)
+}
+
+// section is the part of an answer that is about the make at hand: each begins with a line "m".
+func (j *judge) section(text string) string {
+	sections := strings.Split("\n"+text, "\nm\n")
+	if len(sections) == 1 {
+		return text
+	}
+	j.makes++
+	if j.makes >= len(sections) {
+		return "eit was not reached"
+	}
+	return sections[j.makes] + "\n"
 }
 
 // askBehindMake has what make compiles asked about, each command in its directory.
@@ -367,6 +392,8 @@ generate)
 	shift
 	if go generate -n "$@" >/tmp/.manifold/generate 2>/tmp/.manifold/error; then
 		say generate
+		cc=$(go env CC)
+		command -v "${cc%% *}" >/dev/null 2>&1 || say nocc
 		sed 's/^/run /' /tmp/.manifold/generate >>/tmp/.manifold/answer
 		exec go generate "$@"
 	fi
@@ -438,6 +465,7 @@ const makeProbe = `#!/bin/sh
 PATH=$MANIFOLD_REST
 export PATH
 [ "$MANIFOLD_PROBE" = make ] || exec make "$@"
+echo m >>/tmp/.manifold/answer
 if out=$(make -nw SHELL=/tmp/.manifold/shell "$@" 2>/tmp/.manifold/error); then
 	printf '%s\n' "$out" | sed 's/^/p/' >>/tmp/.manifold/answer
 else

@@ -23,14 +23,10 @@ func (f *File) For(target platforms.Platform, plan Plan) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: %s is not a target of the plan", f.name, target)
 	}
-	ast, err := parser.Parse(bytes.NewReader(f.src))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.name, err)
-	}
 	text := bytes.SplitAfter(f.src, []byte("\n"))
 	predefined := Predefined(t.build, target)
 	at, told := -1, false
-	for _, n := range ast.AST.Children {
+	for _, n := range f.nodes {
 		switch strings.ToLower(n.Value) {
 		case "from":
 			at++

@@ -29,6 +29,7 @@ type run struct {
 	row, column int
 	mounts      []mount
 	flags       string // as written, with the space after them
+	takesAway   bool   // the script may take away a variable that is put before it
 	// tied says what ties the instruction to the machine, as a flag; empty if nothing does.
 	tied string
 }
@@ -142,6 +143,7 @@ func readRun(c *instructions.RunCommand, node *parser.Node, lines [][]byte, esca
 		r.problem, r.column = "is written in a way that is not read", -1
 		return r
 	}
+	r.takesAway = takesAway.MatchString(r.text)
 	var err error
 	if r.script, err = script.Parse(r.text); err != nil {
 		r.problem = "holds a script that is not read (" + err.Error() + ")"

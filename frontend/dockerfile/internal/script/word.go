@@ -121,6 +121,10 @@ func prints(c Command) (string, bool) {
 func (w *walker) fields(st *state, words []*syntax.Word) []string {
 	var out []string
 	for _, word := range words {
+		if lit := word.Lit(); lit != "" && !strings.ContainsAny(lit, "\\{}~") {
+			out = append(out, lit)
+			continue
+		}
 		w.unseen(st, word)
 		if manyBraces(word) || w.measuresUnknown(st, word) {
 			w.substitutions(st, word)
@@ -149,6 +153,9 @@ func (w *walker) document(st *state, word *syntax.Word) string {
 func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *syntax.Word) (string, error)) string {
 	if word == nil {
 		return ""
+	}
+	if lit := word.Lit(); lit != "" && !strings.ContainsAny(lit, "\\~") {
+		return lit
 	}
 	w.unseen(st, word)
 	if w.measuresUnknown(st, word) {

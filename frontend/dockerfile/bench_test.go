@@ -1,0 +1,56 @@
+package dockerfile_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// BenchmarkPlan plans a Dockerfile of 300 lines for ten targets.
+func BenchmarkPlan(b *testing.B) {
+	src := longDockerfile(300)
+	targets, err := platforms.ParseList("linux/amd64,linux/arm64,linux/arm/v7,linux/arm/v6,linux/386,linux/ppc64le,linux/s390x,linux/riscv64,linux/mips64le,linux/loong64")
+	if err != nil {
+		b.Fatal(err)
+	}
+	host, err := platforms.HostOf(targets)
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := dockerfile.PlanRequest{Host: host}
+	for _, p := range targets {
+		req.Targets = append(req.Targets, dockerfile.Target{Platform: p})
+	}
+	file, err := dockerfile.Parse("Dockerfile", src)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := file.Plan(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// longDockerfile has builder stages of Go and Node, and a stage that takes what they make, on so many lines.
+func longDockerfile(lines int) []byte {
+	var stages, copies strings.Builder
+	n := 0
+	for i := 0; n < lines-20; i++ {
+		if i%2 == 0 {
+			fmt.Fprintf(&stages, "FROM golang:1.26 AS go%[1]d\nARG TARGETARCH\nENV CGO_ENABLED=0\nWORKDIR /src\nCOPY go.mod go.sum ./\nRUN go mod download\nCOPY . .\n"+
+				"RUN set -eux; \\\n    VERSION=\"$(git describe --tags)\"; \\\n    for c in a b; do \\\n      go build -ldflags \"-X main.v=${VERSION}\" -o /out/$c ./cmd/$c; \\\n    done\n", i)
+			fmt.Fprintf(&copies, "COPY --from=go%d /out /opt/%d\n", i, i)
+			n += 12
+		} else {
+			fmt.Fprintf(&stages, "FROM node:20 AS web%[1]d\nWORKDIR /web\nCOPY package.json package-lock.json ./\nRUN npm ci\nCOPY . .\nRUN npm run build && find dist -name '*.map' -delete\n", i)
+			fmt.Fprintf(&copies, "COPY --from=web%d /web/dist /srv/%d\n", i, i)
+			n += 6
+		}
+		n++
+	}
+	return []byte(stages.String() + "FROM busybox:1.35\n" + copies.String())
+}
