@@ -91,6 +91,6 @@ func judgeRustup(j *judge, c script.Command) {
 // cargoWrapper is a shell function that puts what cargo made for a target where cargo puts what it makes for the machine.
 func cargoWrapper(triple string) string {
 	return "export CARGO_BUILD_TARGET=" + triple + `; cargo() { command cargo "$@" || return $?; ` +
-		`for d in "${CARGO_TARGET_DIR:-target}/` + triple + `"/*/; do p="${CARGO_TARGET_DIR:-target}/$(basename "$d")"; ` +
+		`for d in "${CARGO_TARGET_DIR:-target}/` + triple + `"/*/; do [ -d "$d" ] || continue; p="${CARGO_TARGET_DIR:-target}/$(basename "$d")"; ` +
 		`mkdir -p "$p"; find "$d" -maxdepth 1 -type f -exec cp -p {} "$p/" \;; done; }; `
 }
