@@ -24,5 +24,5 @@ func ExamplePlanOffline() {
 	// <nil>
 	// STAGE   LINE   TARGET        STRATEGY   REASON
 	// build   1      linux/arm64   cross      go build: GOOS/GOARCH set at line 4 (open: [cgo])
-	// 1       5      linux/arm64   emulate    nothing is run in it
+	// 1       5      linux/arm64   -          nothing is run in it
 }

@@ -50,7 +50,11 @@ func (p Plan) Table() []byte {
 		if len(s.Probes) > 0 {
 			reason += fmt.Sprintf(" (open: %v)", s.Probes)
 		}
-		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\n", s.Stage, s.Line, s.Target, s.Strategy, reason)
+		strategy := s.Strategy.String()
+		if !s.Executes {
+			strategy = "-"
+		}
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\n", s.Stage, s.Line, s.Target, strategy, reason)
 	}
 	_ = tw.Flush()
 	for _, f := range p.Findings {
