@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	ctdplatforms "github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
@@ -68,6 +69,9 @@ func (f *File) globalValues(build platforms.Platform, t Target) (values, error) 
 
 // expand expands one word of a FROM line.
 func (f *File) expand(word string, v values) (string, error) {
+	if !strings.ContainsAny(word, `$"'`+string(f.escape)) {
+		return word, nil
+	}
 	res, err := shell.NewLex(f.escape).ProcessWordWithMatches(word, v)
 	return res.Result, err
 }

@@ -24,6 +24,7 @@ type graph struct {
 	need       []*node           // see needed
 	moves      map[int]move      // what becomes of the stages, nil if nothing is moved
 	found      []Finding
+	findings   []Finding // see lint
 }
 
 // node is a stage of a graph.

@@ -175,6 +175,9 @@ func (f *File) decide(req PlanRequest, t Target) *graph {
 	case t.Strategy == platforms.Cross && g.foreign():
 		g.moves = g.crossMoves()
 	}
+	if g.foreign() || len(req.Targets) > 1 {
+		g.findings = g.lint()
+	}
 	return g
 }
 
@@ -245,9 +248,7 @@ func (p *Plan) addSteps(g *graph, t Target, req PlanRequest) []*StageError {
 			errs = append(errs, err)
 		}
 	}
-	if g.foreign() || len(req.Targets) > 1 {
-		p.Findings = append(p.Findings, g.lint()...)
-	}
+	p.Findings = append(p.Findings, g.findings...)
 	return errs
 }
 
