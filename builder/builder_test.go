@@ -56,7 +56,7 @@ func TestPlanExports(t *testing.T) {
 		{
 			name:    "push to two registries",
 			req:     Request{Tags: []string{"app:1", "ghcr.io/a/b:2", "ghcr.io/a/b:3"}, Push: true},
-			entries: []string{"image name=docker.io/library/app,ghcr.io/a/b oci-mediatypes=true push-by-digest=true push=true"},
+			entries: []string{"image compression-level=1 name=docker.io/library/app,ghcr.io/a/b oci-mediatypes=true push-by-digest=true push=true"},
 			tags:    []string{"docker.io/library/app:1", "ghcr.io/a/b:2", "ghcr.io/a/b:3"},
 		},
 		{
@@ -68,12 +68,12 @@ func TestPlanExports(t *testing.T) {
 		{
 			name:    "the user pushes by digest",
 			req:     Request{Outputs: []Output{{Type: "image", Attrs: map[string]string{"name": "a/b", "push": "true", "push-by-digest": "true"}}}},
-			entries: []string{"image name=a/b push-by-digest=true push=true"},
+			entries: []string{"image compression-level=1 name=a/b push-by-digest=true push=true"},
 		},
 		{
 			name:    "archive and annotations",
 			req:     Request{Tags: []string{"app:1"}, Outputs: []Output{{Type: "oci", Dest: archive}}, Annotations: map[string]string{"annotation.a": "b"}},
-			entries: []string{"oci annotation.a=b name=app:1"},
+			entries: []string{"oci annotation.a=b compression-level=1 name=app:1"},
 		},
 		{name: "no name", req: Request{Push: true}, err: "nothing to push to: name the result with -t"},
 		{name: "digest", req: Request{Push: true, Tags: []string{"app@" + digest.FromString("x").String()}}, err: "a digest cannot be pushed to"},

@@ -27,7 +27,13 @@ const (
 	exportPushByDigest = "push-by-digest"
 	exportOCITypes     = "oci-mediatypes"
 	exportInsecure     = "registry.insecure"
+	exportCompression  = "compression"
+	exportLevel        = "compression-level"
 )
+
+// fastestGzip is the level that new layers are compressed at: gzip's fastest, as ko and crane do. BuildKit's own choice, 6, takes
+// three times as long for a program and makes it 5 % smaller.
+const fastestGzip = "1"
 
 // exportPlan is what a request's outputs come to.
 type exportPlan struct {
@@ -84,10 +90,19 @@ func (r Request) planExports() (*exportPlan, error) {
 			return nil, err
 		}
 	}
-	for i := range p.entries {
-		maps.Copy(p.entries[i].Attrs, r.Annotations)
+	for _, e := range p.entries {
+		maps.Copy(e.Attrs, r.Annotations)
+		compress(e)
 	}
 	return p, nil
+}
+
+// compress chooses how an exporter compresses new layers, where the user does not say.
+func compress(e client.ExportEntry) {
+	images := e.Type == client.ExporterImage || e.Type == client.ExporterOCI || e.Type == client.ExporterDocker
+	if images && e.Attrs[exportCompression] == "" && e.Attrs[exportLevel] == "" {
+		e.Attrs[exportLevel] = fastestGzip
+	}
 }
 
 // addPush adds the one exporter that pushes to every repository by digest.

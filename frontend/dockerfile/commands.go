@@ -152,10 +152,16 @@ func commandName(word string) string {
 // archWord matches an architecture written in a name, with what is around it.
 var archWord = regexp.MustCompile(`(?i)(?:^|[^a-z0-9])(x86[_-]64|amd64|x64|x86|i[36]86|386|aarch64|arm64(?:v8)?|armv?[5678][a-z]*|armhf|armel|arm32(?:v[567])?|ppc64(?:le|el)?|s390x|riscv64|mips(?:64)?(?:le|el)?|loong(?:arch)?64)(?:$|[^a-z0-9])`)
 
+// mayNameArch rules out most names without the expression: every spelling holds one of these.
+func mayNameArch(s string) bool {
+	return strings.Contains(s, "64") || strings.Contains(s, "86") || strings.Contains(s, "390") ||
+		strings.ContainsAny(s, "mM") && (strings.Contains(strings.ToLower(s), "arm") || strings.Contains(strings.ToLower(s), "mips"))
+}
+
 // findArchWord returns the architecture written in a name, or nothing.
 func findArchWord(s string) string {
-	if !strings.ContainsAny(s, "0123456789") && !strings.ContainsAny(s, "mM") {
-		return "" // every spelling holds a digit, or is one of arm or mips
+	if !mayNameArch(s) {
+		return ""
 	}
 	if m := archWord.FindStringSubmatch(s); m != nil {
 		return m[1]

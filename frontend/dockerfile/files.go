@@ -38,6 +38,9 @@ type mark struct {
 	line    int
 }
 
+// usualMarks is how many marks most stages have at most.
+const usualMarks = 16
+
 func (f *files) clone() *files { return &files{marks: slices.Clone(f.marks), unproven: f.unproven} }
 
 func (f *files) add(m mark) {
@@ -182,16 +185,20 @@ func (f *files) isProven(p string) bool {
 
 // stem is the part of a path before what is not known of it or matches several names.
 func stem(p string) string {
-	i := strings.IndexAny(p, "*?["+script.Unknown)
-	if i < 0 {
+	known, _, unknown := strings.Cut(p, script.Unknown)
+	if i := strings.IndexAny(known, "*?["); i >= 0 {
+		known, unknown = known[:i], true
+	}
+	if !unknown {
 		return path.Clean(p)
 	}
-	return path.Dir(path.Clean(p[:i] + "x"))
+	return path.Dir(path.Clean(known + "x"))
 }
 
 // within reports whether p is dir or lies below it.
 func within(p, dir string) bool {
-	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+	rest, ok := strings.CutPrefix(p, dir)
+	return dir == "/" || ok && (rest == "" || rest[0] == '/')
 }
 
 // fitsPattern reports whether a pattern of file names was meant for a path: it matches, by more than a star.

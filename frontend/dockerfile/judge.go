@@ -94,7 +94,7 @@ func (g *graph) verdictOf(n *node) *verdict {
 	if n.verdict != nil {
 		return n.verdict
 	}
-	j := &judge{g: g, n: n, host: g.host, v: &verdict{edits: map[int]*edit{}, files: &files{}, goEnv: map[string]string{}}}
+	j := &judge{g: g, n: n, host: g.host, v: &verdict{edits: map[int]*edit{}, files: &files{marks: make([]mark, 0, usualMarks)}, goEnv: map[string]string{}}}
 	n.verdict = j.v
 	if n.parent != nil {
 		parent := g.verdictOf(n.parent)

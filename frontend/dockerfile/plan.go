@@ -135,7 +135,7 @@ func (t targetPlan) moved(stage int) bool { return t.moves[stage].moved }
 // as it is written, for the converter to report. Errors are of type [*StageError], joined in target order: a stage
 // that the node cannot execute for its target, or a strategy that cannot be had.
 func (f *File) Plan(req PlanRequest) (Plan, error) {
-	plan := Plan{targets: map[platforms.Platform]targetPlan{}}
+	plan := Plan{targets: map[platforms.Platform]targetPlan{}, Steps: make([]Step, 0, len(req.Targets)*len(f.stages))}
 	graphs := make([]*graph, len(req.Targets))
 	var wg sync.WaitGroup
 	for i, t := range req.Targets {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"syscall"
 	"time"
 
 	"github.com/manifold-build/manifold/integration/sandbox"
@@ -199,6 +200,7 @@ func (k ko) build(ctx context.Context, cold bool) (time.Duration, error) {
 	} else if err := edit(filepath.Join(k.source, "main.go")); err != nil {
 		return 0, err
 	}
+	syscall.Sync()
 	begun := time.Now()
 	out, err := k.bench.Exec(ctx, k.source, "env", "GOCACHE="+cache, "CGO_ENABLED=0", "KOCACHE=", "GOFLAGS=", "GOTOOLCHAIN=local",
 		"KO_DOCKER_REPO="+k.bench.Registry.Addr+"/bench/ko", "KO_DEFAULTBASEIMAGE="+k.bench.Registry.Addr+"/library/busybox:1.35",

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/manifold-build/manifold/integration/sandbox"
@@ -136,6 +137,7 @@ func all(ctx context.Context, b *sandbox.Bench, match *regexp.Regexp) ([]figure,
 
 // timed runs a command against the bench's own node.
 func timed(ctx context.Context, b *sandbox.Bench, args []string) (time.Duration, error) {
+	syscall.Sync() // what the other side left to be written is no concern of this one's
 	begun := time.Now()
 	out, err := b.Exec(ctx, "", args...)
 	took := time.Since(begun)

@@ -106,6 +106,15 @@ var nodeArchs = map[string]string{
 	"linux/amd64": "x64", "linux/arm64": "arm64", "linux/arm/v7": "armv7l", "linux/ppc64le": "ppc64le", "linux/s390x": "s390x",
 }
 
+// nodeNeeds lists the Debian packages of the libraries that Node loads on a platform.
+func nodeNeeds(p platforms.Platform) []string {
+	names := []string{"libstdc++6", "libgcc-s1", "libc6"}
+	if p.Architecture == "arm" {
+		names = append(names, "libatomic1")
+	}
+	return names
+}
+
 // makeNode puts Node and npm, which the npm registry serves as packages, and the libraries they need on busybox.
 func makeNode(ctx context.Context, dir, work string, boxes []busybox, ca []byte, wanted []string) error {
 	l, err := newLayout(dir)
@@ -127,7 +136,7 @@ func makeNode(ctx context.Context, dir, work string, boxes []busybox, ca []byte,
 		if err := fetchNPM(ctx, "node-linux-"+arch, nodeVersion, node); err != nil {
 			return err
 		}
-		libraries, err := fetchPackages(ctx, work, debianName(b.Platform), "libstdc++6", "libgcc-s1", "libc6")
+		libraries, err := fetchPackages(ctx, work, debianName(b.Platform), nodeNeeds(b.Platform)...)
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 func (w *walker) emit(st *state, n syntax.Node, words []string, io files) {
 	at := w.place(n)
 	w.out.Commands = append(w.out.Commands, Command{
-		Words: words, Reads: io.reads, Writes: io.writes, Document: io.document, Dir: st.dir, Offset: at.offset, End: at.end,
+		Words: slices.Clip(words), Reads: io.reads, Writes: io.writes, Document: io.document, Dir: st.dir, Offset: at.offset, End: at.end,
 		Chain: st.chain && w.within == nil, Certain: st.certain, Substituted: st.substituted, Piped: st.piped, Feeds: st.feeds, Through: st.through,
 		vars: st.vars,
 	})

@@ -18,9 +18,10 @@ const Unknown = "\uFDD0"
 // Known reports whether all of s is known.
 func Known(s string) bool { return !strings.Contains(s, Unknown) }
 
-// Script is a parsed shell script. It is immutable.
+// Script is a parsed shell script. It is immutable, and may be read by several goroutines at once.
 type Script struct {
-	file *syntax.File
+	file  *syntax.File
+	known memory
 }
 
 // Parse parses a script in the language of bash, of which the scripts of sh are a part for what is read here.

@@ -10,7 +10,27 @@ type variable struct {
 // that a branch or a subshell costs nothing.
 type vars struct {
 	last  *change
-	begin map[string]string
+	begin *begin
+}
+
+// begin is what a script begins with.
+type begin struct {
+	vars map[string]string
+	// asked holds what was asked for while the script is read, nil before and after that. all: everything was asked for.
+	asked map[string]variable
+	all   bool
+}
+
+func (b *begin) get(name string) variable {
+	if b == nil {
+		return variable{} // env -i
+	}
+	value, ok := b.vars[name]
+	v := variable{value: value, set: ok, exported: ok}
+	if b.asked != nil {
+		b.asked[name] = v
+	}
+	return v
 }
 
 type change struct {
@@ -26,8 +46,7 @@ func (v vars) get(name string) variable {
 			return c.variable
 		}
 	}
-	value, ok := v.begin[name]
-	return variable{value: value, set: ok, exported: ok}
+	return v.begin.get(name)
 }
 
 // maxValue bounds a variable's value, in bytes; a longer one counts as unknown. A=$A$A in a loop grows fast.

@@ -15,16 +15,23 @@ const (
 
 // Read reads the script.
 func (s *Script) Read(opt Options) Reading {
+	if r, ok := s.known.find(opt); ok {
+		return r
+	}
 	w := &walker{opt: opt, funcs: map[string]*syntax.Stmt{}}
-	st := &state{vars: vars{begin: opt.Vars}, dir: opt.Dir, chain: true, certain: true}
+	from := &begin{vars: opt.Vars, asked: map[string]variable{}}
+	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true}
 	w.stmts(st, s.file.Stmts)
-	return w.out
+	if !from.all {
+		s.known.add(remembered{dir: opt.Dir, asked: from.asked, outputs: w.outputs, reading: w.out})
+	}
+	return w.out.from(opt.Vars)
 }
 
 // ReadArgs reads a command that is given by its words, without a shell, as the exec form of RUN gives it.
 func ReadArgs(words []string, opt Options) Reading {
 	w := &walker{opt: opt, funcs: map[string]*syntax.Stmt{}, within: &span{}}
-	st := &state{vars: vars{begin: opt.Vars}, dir: opt.Dir, certain: true}
+	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true}
 	if len(words) > 0 && !w.through(st, st, &syntax.Lit{}, words, files{}) {
 		w.emit(st, &syntax.Lit{}, words, files{})
 	}
@@ -39,6 +46,8 @@ type walker struct {
 	read   int
 	depth  int
 	within *span // of the command that holds the script being read, where that is not the script itself
+	// outputs are what the options were asked of.
+	outputs []output
 }
 
 type span struct{ offset, end int }

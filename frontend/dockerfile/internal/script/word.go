@@ -55,7 +55,11 @@ func (e environ) Get(name string) expand.Variable {
 }
 
 func (e environ) Each(yield func(string, expand.Variable) bool) {
-	for _, name := range slices.Sorted(maps.Keys(e.st.vars.begin)) {
+	if e.st.vars.begin == nil {
+		return
+	}
+	e.st.vars.begin.all = true
+	for _, name := range slices.Sorted(maps.Keys(e.st.vars.begin.vars)) {
 		if !yield(name, e.Get(name)) {
 			return
 		}
@@ -97,12 +101,20 @@ func (w *walker) substitution(st *state, list []*syntax.Stmt) string {
 	if s, ok := prints(commands[0]); ok {
 		return s
 	}
-	if w.opt.Output != nil {
-		if s, ok := w.opt.Output(commands[0]); ok {
-			return s
-		}
+	return w.output(commands[0])
+}
+
+// output asks what a command prints.
+func (w *walker) output(c Command) string {
+	if w.opt.Output == nil {
+		return Unknown
 	}
-	return Unknown
+	s, ok := w.opt.Output(c)
+	if !ok {
+		s = Unknown
+	}
+	w.outputs = append(w.outputs, output{c, s})
+	return s
 }
 
 // prints is what a command prints that does no more than print its words.
