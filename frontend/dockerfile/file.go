@@ -3,6 +3,7 @@ package dockerfile
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +33,7 @@ type stage struct {
 	name     string // as written; empty if the stage has none
 	base     string // word after FROM
 	platform string // word of --platform, empty if there is none
+	fixed    bool   // nothing can be put into its FROM line
 	line     int
 	lastLine int
 	args     []argument
@@ -83,6 +85,7 @@ func Parse(name string, src []byte) (*File, error) {
 	f.rows = bytes.Split(f.src, []byte("\n"))
 	for i := range parsed {
 		s := readStage(i, &parsed[i])
+		s.fixed = !takesFlag(nodes[s.line], f.row(s.line))
 		for _, c := range s.body {
 			if c, ok := c.(*instructions.RunCommand); ok {
 				s.runAt[c] = readRun(c, nodes[lineOf(c)], f.rows, f.escape)
@@ -91,6 +94,13 @@ func Parse(name string, src []byte) (*File, error) {
 		f.stages = append(f.stages, s)
 	}
 	return f, nil
+}
+
+// takesFlag reports whether --platform can be put into a FROM line: it is not there yet, not even without a value, and the keyword
+// is where it is expected.
+func takesFlag(from *parser.Node, row string) bool {
+	given := func(flag string) bool { return strings.HasPrefix(flag, "--platform") }
+	return from != nil && !slices.ContainsFunc(from.Flags, given) && fromKeyword.MatchString(row)
 }
 
 // row returns a line of the file, counted from 1, without its end.

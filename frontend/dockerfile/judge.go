@@ -116,7 +116,7 @@ func (g *graph) verdictOf(n *node) *verdict {
 		if not := g.images[n.image].NotFor; not != "" {
 			j.blockf(n.line, "its base image %s %s", n.image, not)
 		}
-		if !fromKeyword.MatchString(g.file.row(n.line)) {
+		if n.fixed && n.platform == "" {
 			j.blockf(n.line, "its FROM line is written in a way that is not read")
 		}
 	}

@@ -51,7 +51,7 @@ func (g *graph) crossUntold(moved map[int]move) {
 			continue
 		}
 		compiles := slices.ContainsFunc(family, func(n *node) bool { return n.verdict != nil && len(n.verdict.told) > 0 })
-		if m.moved || compiles {
+		if m.moved || compiles && !g.root(n).fixed {
 			v := n.verdict
 			moved[n.index] = move{moved: true, strategy: platforms.Cross, reason: v.reason(n), edits: v.edits}
 			if m.moved {
@@ -66,6 +66,8 @@ func (g *graph) crossUntold(moved map[int]move) {
 func (g *graph) obstacle(n *node) string {
 	for _, m := range g.family(n) {
 		switch {
+		case g.root(n).fixed:
+			return "its FROM line is written in a way that is not read"
 		case n == g.export:
 			return "it is the exported stage, whose files are the target's own"
 		case m == g.export:

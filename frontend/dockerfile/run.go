@@ -107,7 +107,7 @@ func readRun(c *instructions.RunCommand, node *parser.Node, lines [][]byte, esca
 		return r
 	}
 	r.mounts = readMounts(node.Flags)
-	if !runKeyword.Match(lines[node.StartLine-1]) {
+	if !runKeyword.Match(lines[node.StartLine-1]) || len(c.CmdLine) == 0 {
 		r.problem = "is written in a way that is not read"
 		return r
 	}
