@@ -166,7 +166,7 @@ func TestPullWrongBytes(t *testing.T) {
 		return true
 	})
 	_, err := index.Pull(t.Context(), anonymous, s.addr+"/app@"+desc.Digest.String())
-	if err == nil || !strings.Contains(err.Error(), "the bytes the registry sent are not those of the digest") {
+	if err == nil || !strings.Contains(err.Error(), "the bytes that came are not those of the digest") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/manifold-build/manifold/platforms"
 )
@@ -28,49 +27,14 @@ const (
 // ErrNotFound is wrapped by the error of a reference that the registry does not know.
 var ErrNotFound = errors.New("not found")
 
-// Pull reads what a reference names: the index, and every image's manifest and config. Layers are not read. Every byte
-// is checked against its digest.
+// Pull reads what a reference names, in a registry or elsewhere (see [Open]): the index, and every image's manifest and config. Layers are not
+// read. Every byte is checked against its digest.
 func Pull(ctx context.Context, r Registry, ref string) (Index, error) {
-	named, err := ParseReference(ref)
+	s, err := Open(ctx, r, ref)
 	if err != nil {
 		return Index{}, err
 	}
-	resolver := r.resolver()
-	name, desc, err := resolver.Resolve(ctx, named.String())
-	if err != nil {
-		return Index{}, readError(ref, err)
-	}
-	fetcher, err := resolver.Fetcher(ctx, name)
-	if err != nil {
-		return Index{}, readError(ref, err)
-	}
-	raw, err := fetch(ctx, fetcher, desc)
-	if err != nil {
-		return Index{}, readError(ref, err)
-	}
-	x := Index{Descriptor: desc, Raw: raw}
-	switch {
-	case images.IsIndexType(desc.MediaType):
-		parsed, err := parseIndex(raw)
-		if err != nil {
-			return Index{}, readError(ref, err)
-		}
-		x.Annotations = parsed.Annotations
-		x.Images = imagesOf(parsed)
-	case images.IsManifestType(desc.MediaType):
-		x.Images = []Image{{Descriptor: desc}}
-	default:
-		return Index{}, fmt.Errorf("%s: a %s is neither an index nor an image", ref, desc.MediaType)
-	}
-	eg, ctx := errgroup.WithContext(ctx)
-	eg.SetLimit(parallelFetches)
-	for i := range x.Images {
-		eg.Go(func() error { return readImage(ctx, fetcher, &x.Images[i]) })
-	}
-	if err := eg.Wait(); err != nil {
-		return Index{}, readError(ref, err)
-	}
-	return x, nil
+	return s.Index, s.Close()
 }
 
 // imagesOf lists an index's images, each with the entries that attest it.
@@ -135,7 +99,7 @@ func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ [
 		return nil, fmt.Errorf("%s: %w", desc.Digest, err)
 	}
 	if int64(b.Len()) != desc.Size || desc.Digest.Algorithm().FromBytes(b.Bytes()) != desc.Digest {
-		return nil, fmt.Errorf("%s: the bytes the registry sent are not those of the digest", desc.Digest)
+		return nil, fmt.Errorf("%s: the bytes that came are not those of the digest", desc.Digest)
 	}
 	return b.Bytes(), nil
 }

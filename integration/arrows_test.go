@@ -12,6 +12,7 @@ func TestImportArrows(t *testing.T) {
 	const buildkit = "github.com/moby/buildkit/client"
 	for pkg, forbidden := range map[string][]string{
 		"platforms":             {module, "github.com/moby/buildkit"},
+		"verify":                {module + "index", module + "frontend", module + "builder", module + "cmd", "github.com/moby/buildkit"},
 		"frontend/dockerfile":   {module + "index", module + "builder", module + "cmd", buildkit},
 		"frontend":              {module + "index", module + "builder", module + "cmd"},
 		"index":                 {module + "frontend", module + "builder", module + "cmd", "github.com/moby/buildkit"},

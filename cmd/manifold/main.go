@@ -103,6 +103,6 @@ func rootCommand(s streams) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(buildCommand(s), planCommand(s), nodesCommand(s), inspectCommand(s))
+	root.AddCommand(buildCommand(s), planCommand(s), verifyCommand(s), inspectCommand(s), nodesCommand(s))
 	return root
 }

@@ -1,0 +1,185 @@
+package index
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxArchiveEntries bounds the files of an archive that is read.
+const maxArchiveEntries = 1 << 20
+
+// ReadArchive reads what an OCI image layout in a tar archive holds: the index, and every image's manifest and config.
+// The layout's index.json has to name one thing, under however many names. Layers are skipped.
+func ReadArchive(ctx context.Context, file string) (_ Index, err error) {
+	s, err := Open(ctx, Registry{}, schemeOCIArchive+file)
+	if err != nil {
+		return Index{}, err
+	}
+	return s.Index, s.Close()
+}
+
+// files is a folder of files: one on disk, or what a tar archive holds.
+type files interface {
+	// open returns a file's bytes and its size in bytes. The error of a file that is not there is fs.ErrNotExist.
+	open(name string) (io.ReadCloser, int64, error)
+	io.Closer
+}
+
+// folder is a folder on disk. No link leads out of it.
+type folder struct{ root *os.Root }
+
+func openFolder(name string) (files, error) {
+	root, err := os.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return folder{root}, nil
+}
+
+func (d folder) Close() error { return d.root.Close() }
+
+func (d folder) open(name string) (io.ReadCloser, int64, error) {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no regular file", name)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// archive is a tar file and where its entries' bytes are.
+type archive struct {
+	file    *os.File
+	entries map[string]section
+	links   map[string]string // docker save links layers that are alike
+}
+
+type section struct{ offset, size int64 }
+
+func openArchive(name string) (_ files, err error) {
+	f, err := os.Open(name) //nolint:gosec // the caller names the file
+	if err != nil {
+		return nil, err
+	}
+	a := &archive{file: f, entries: map[string]section{}, links: map[string]string{}}
+	if err := a.scan(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return a, nil
+}
+
+func (a *archive) Close() error { return a.file.Close() }
+
+func (a *archive) scan() error {
+	tr := tar.NewReader(a.file)
+	for n := 0; ; n++ {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n > maxArchiveEntries {
+			return fmt.Errorf("more than %d entries", maxArchiveEntries)
+		}
+		offset, err := a.file.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		name := path.Clean(h.Name)
+		switch h.Typeflag {
+		case tar.TypeReg:
+			a.entries[name] = section{offset, h.Size}
+		case tar.TypeSymlink:
+			a.links[name] = path.Join(path.Dir(name), h.Linkname) //nolint:gosec // a name in the archive, nothing is extracted
+		case tar.TypeLink:
+			a.links[name] = path.Clean(h.Linkname)
+		}
+	}
+}
+
+func (a *archive) open(name string) (io.ReadCloser, int64, error) {
+	name = path.Clean(name)
+	if to, ok := a.links[name]; ok {
+		name = to
+	}
+	s, ok := a.entries[name]
+	if !ok {
+		return nil, 0, fmt.Errorf("%s: %w in the archive", name, fs.ErrNotExist)
+	}
+	return io.NopCloser(io.NewSectionReader(a.file, s.offset, s.size)), s.size, nil
+}
+
+// layout is an OCI image layout (OCI image spec, "Image Layout"): a source of blobs.
+type layout struct{ files }
+
+// Fetch opens a blob.
+func (l layout) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, err
+	}
+	rc, _, err := l.open(path.Join("blobs", desc.Digest.Algorithm().String(), desc.Digest.Encoded()))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("blob %s: %w in the image layout", desc.Digest, errdefs.ErrNotFound)
+	}
+	return rc, err
+}
+
+// top is the one thing that the layout's index.json names.
+func (l layout) top() (ocispec.Descriptor, error) {
+	raw, err := readSmall(l, ocispec.ImageIndexFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ocispec.Descriptor{}, errors.New("it is not an OCI image layout: no index.json")
+	}
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	var top ocispec.Index
+	if err := json.Unmarshal(raw, &top); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("index.json: %w", err)
+	}
+	if len(top.Manifests) == 0 {
+		return ocispec.Descriptor{}, errors.New("index.json names nothing")
+	}
+	desc := top.Manifests[0]
+	for _, d := range top.Manifests {
+		if d.Digest != desc.Digest {
+			return ocispec.Descriptor{}, errors.New("index.json names several things")
+		}
+	}
+	if !images.IsIndexType(desc.MediaType) && !images.IsManifestType(desc.MediaType) {
+		return ocispec.Descriptor{}, fmt.Errorf("index.json names a %s, which is neither an index nor an image", desc.MediaType)
+	}
+	return desc, nil
+}
+
+// readSmall reads a file of at most maxManifest bytes.
+func readSmall(f files, name string) (_ []byte, err error) {
+	rc, size, err := f.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	if size > maxManifest {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d are accepted", name, size, int64(maxManifest))
+	}
+	return io.ReadAll(io.LimitReader(rc, maxManifest))
+}

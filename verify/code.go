@@ -1,0 +1,129 @@
+package verify
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Format is the file format of machine code.
+type Format uint8
+
+// The formats that are recognised.
+const (
+	ELF Format = iota + 1
+	PE
+	MachO
+)
+
+// String returns the format's name.
+func (f Format) String() string {
+	switch f {
+	case ELF:
+		return "ELF"
+	case PE:
+		return "PE"
+	case MachO:
+		return "Mach-O"
+	default:
+		return "unknown"
+	}
+}
+
+// Code says what a file's machine code is for.
+type Code struct {
+	Format Format
+	// OS is the operating system in Go's spelling; empty where the file does not say, as most ELF files do not.
+	OS string
+	// Arch is the architecture in Go's spelling, or a description of one that Go has no name for ("s390", "ELF machine 94").
+	// It is empty if the file runs anywhere, as managed code does.
+	Arch string
+	// Level is the least variant of the architecture that runs it ("v7" of arm); empty where the file does not say.
+	Level string
+	// HardFloat reports whether floating-point arguments are passed in registers, on arm.
+	HardFloat bool
+	// Interp is the program that loads it (PT_INTERP); empty if it is static, a library or an object file.
+	Interp string
+	// Object reports whether it is an object file or a core dump, which nothing executes.
+	Object bool
+	// Invalid says what is wrong with the file's headers; empty if nothing is. Such a file fits no platform.
+	Invalid string
+}
+
+// String describes what the code is for: "arm64", "arm/v7", "windows/amd64".
+func (c Code) String() string {
+	switch {
+	case c.Invalid != "":
+		return "invalid " + c.Format.String()
+	case c.Arch == "":
+		return "any machine"
+	}
+	out := c.Arch
+	if c.OS != "" {
+		out = c.OS + "/" + out
+	}
+	if c.Level != "" {
+		out += "/" + c.Level
+	}
+	return out
+}
+
+// Fits reports whether a host of the platform runs the code. 32-bit code of a family fits its 64-bit platforms where their kernels run
+// it as a matter of course: 386 on amd64, mips on mips64.
+func (c Code) Fits(p platforms.Platform) bool {
+	switch {
+	case c.Invalid != "":
+		return false
+	case c.Arch == "":
+		return true
+	case c.OS != "" && c.OS != p.OS, c.Format == ELF && (p.OS == "windows" || p.OS == "darwin"):
+		return false
+	}
+	switch p.Architecture {
+	case "amd64":
+		return c.Arch == "amd64" || c.Arch == "386"
+	case "arm":
+		return c.Arch == "arm" && c.fitsARM(p.Variant)
+	case "mips64", "mips64le":
+		return c.Arch == p.Architecture || c.Arch == strings.Replace(p.Architecture, "mips64", "mips", 1) ||
+			c.Arch == strings.Replace(p.Architecture, "mips64", "mipsn32", 1)
+	default:
+		return c.Arch == p.Architecture
+	}
+}
+
+// fitsARM compares levels. A platform without a variant is v7, as containerd normalises it.
+func (c Code) fitsARM(variant string) bool {
+	if variant == "" {
+		variant = "v7"
+	}
+	if variant == "v5" && c.HardFloat {
+		return false
+	}
+	return c.Level <= variant // v5 to v8 compare as text; what says nothing fits
+}
+
+// headSize is how much of a file tells whether it is machine code.
+const headSize = 64
+
+// recognise tells the format of machine code by a file's first bytes; 0 if it is none.
+func recognise(head []byte) Format {
+	switch {
+	case bytes.HasPrefix(head, []byte("\x7fELF")):
+		return ELF
+	case bytes.HasPrefix(head, []byte("MZ")):
+		return PE
+	case len(head) < 8:
+		return 0
+	}
+	switch string(head[:4]) {
+	case "\xfe\xed\xfa\xce", "\xfe\xed\xfa\xcf", "\xce\xfa\xed\xfe", "\xcf\xfa\xed\xfe":
+		return MachO
+	case "\xca\xfe\xba\xbe": // a fat file, or a Java class: what is a count of architectures there is a version, 45 and up, here
+		if head[4] == 0 && head[5] == 0 && head[6] == 0 && head[7] < 45 && head[7] > 0 {
+			return MachO
+		}
+	}
+	return 0
+}

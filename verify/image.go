@@ -1,0 +1,234 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Bounds of what is read of an image.
+const (
+	maxManifest   = 4 << 20  // a manifest or config, in bytes
+	maxLayer      = 64 << 30 // decompressed
+	bombSize      = 2 << 30  // from here on a layer may not be more than bombRatio times what is stored
+	bombRatio     = 200
+	maxLayers     = 512
+	maxZstdWindow = 128 << 20
+	parallel      = 4 // layers read at once
+)
+
+// Fetcher opens blobs. It is what containerd's remotes.Fetcher is.
+type Fetcher interface {
+	// Fetch returns the bytes of a descriptor. They need not be verified.
+	Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+}
+
+// provider makes a Fetcher of containerd's content.Provider.
+type provider struct{ content.Provider }
+
+// Fetch opens the whole blob.
+func (p provider) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ra, err := p.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	return readerAt{content.NewReader(ra), ra}, nil
+}
+
+type readerAt struct {
+	io.Reader
+	io.Closer
+}
+
+// Image verifies one image: its manifest's config and layers are read and their digests checked.
+func Image(ctx context.Context, p content.Provider, manifest ocispec.Descriptor, want Want) (Report, error) {
+	return NewReader(provider{p}).Image(ctx, manifest, want)
+}
+
+// FS verifies a root filesystem that is unpacked. Links are followed within it, so root should implement [fs.ReadLinkFS], as
+// [os.DirFS] does.
+func FS(root fs.FS, image ocispec.Image, want Want) (Report, error) {
+	t, err := scanFS(root)
+	if err != nil {
+		return Report{}, err
+	}
+	return t.inspect(readConfig(image), want)
+}
+
+// Reader verifies images that have layers in common: each layer is read once.
+type Reader struct {
+	from   Fetcher
+	layers *layers
+}
+
+// NewReader returns a Reader that takes blobs from a Fetcher. It may be used by several goroutines at once.
+func NewReader(from Fetcher) *Reader { return &Reader{from: from, layers: newLayers()} }
+
+// Image verifies one image.
+func (r *Reader) Image(ctx context.Context, manifest ocispec.Descriptor, want Want) (Report, error) {
+	var m ocispec.Manifest
+	if err := r.readJSON(ctx, manifest, &m); err != nil {
+		return Report{}, fmt.Errorf("manifest %s: %w", manifest.Digest, err)
+	}
+	var image ocispec.Image
+	if err := r.readJSON(ctx, m.Config, &image); err != nil {
+		return Report{}, fmt.Errorf("config %s: %w", m.Config.Digest, err)
+	}
+	if len(m.Layers) > maxLayers {
+		return Report{}, &LimitError{"layers", maxLayers}
+	}
+	if want.Platform.IsZero() {
+		if want.Platform = want.Descriptor; want.Platform.IsZero() {
+			want.Platform = platforms.FromOCI(image.Platform)
+		}
+	}
+	read := make([]*layer, len(m.Layers))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, desc := range m.Layers {
+		g.Go(func() (err error) {
+			read[i], err = r.layers.get(ctx, r.from, desc)
+			if err != nil {
+				err = fmt.Errorf("layer %d (%s): %w", i+1, desc.Digest, err)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Report{}, err
+	}
+	t := tree{}
+	for i, l := range read {
+		if err := t.apply(l, i < want.BaseLayers); err != nil {
+			return Report{}, err
+		}
+	}
+	return t.inspect(readConfig(image), want)
+}
+
+// readJSON reads a small blob and checks its digest.
+func (r *Reader) readJSON(ctx context.Context, desc ocispec.Descriptor, into any) (err error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return err
+	}
+	if desc.Size > maxManifest {
+		return &LimitError{"bytes", maxManifest}
+	}
+	rc, err := r.from.Fetch(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	dt, err := io.ReadAll(io.LimitReader(rc, maxManifest+1))
+	if err != nil {
+		return err
+	}
+	if len(dt) > maxManifest {
+		return &LimitError{"bytes", maxManifest}
+	}
+	if got := desc.Digest.Algorithm().FromBytes(dt); got != desc.Digest {
+		return fmt.Errorf("its bytes have the digest %s", got)
+	}
+	return json.Unmarshal(dt, into)
+}
+
+// errDigest: nothing is said of bytes that are not the ones asked for.
+var errDigest = errors.New("its bytes do not have that digest")
+
+// readLayer reads one layer to its end. What was found counts only if the digest is right.
+func readLayer(ctx context.Context, from Fetcher, desc ocispec.Descriptor) (_ *layer, err error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, err
+	}
+	rc, err := from.Fetch(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	sum := desc.Digest.Verifier()
+	stored := &counter{r: io.TeeReader(rc, sum)}
+	plain, err := decompress(stored)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, plain.Close()) }()
+	l, err := scanLayer(ctx, &bounded{r: plain, stored: stored})
+	if err == nil {
+		// Behind the archive's end there may be padding, and behind that more of the blob.
+		_, err = io.Copy(io.Discard, &bounded{r: plain, stored: stored})
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, stored)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !sum.Verified() {
+		return nil, errDigest
+	}
+	return l, nil
+}
+
+// counter counts what is read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// bounded ends a layer that grows without measure.
+type bounded struct {
+	r      io.Reader
+	stored *counter
+	n      int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	switch {
+	case b.n > maxLayer:
+		return n, &LimitError{"bytes in a layer", maxLayer}
+	case b.n > bombSize && b.n/bombRatio > b.stored.n:
+		return n, &LimitError{"times its stored size in a layer", bombRatio}
+	}
+	return n, err
+}
+
+// decompress tells the compression by the first bytes, as container engines do.
+func decompress(r io.Reader) (io.ReadCloser, error) {
+	head := make([]byte, 4)
+	n, err := io.ReadFull(r, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	whole := io.MultiReader(bytes.NewReader(head[:n]), r)
+	switch {
+	case n > 2 && head[0] == 0x1f && head[1] == 0x8b:
+		return gzip.NewReader(whole)
+	case n == 4 && string(head) == "\x28\xb5\x2f\xfd", n == 4 && head[0]&0xf0 == 0x50 && string(head[1:]) == "\x2a\x4d\x18":
+		d, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	default:
+		return io.NopCloser(whole), nil
+	}
+}

@@ -1,0 +1,181 @@
+package verify
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+	maxScript      = 256 // of a #! line, in bytes, as Linux reads
+)
+
+// scanLayer reads a decompressed layer to its end.
+func scanLayer(ctx context.Context, r io.Reader) (*layer, error) {
+	l := newLayer()
+	tr := tar.NewReader(r)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return l, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := l.tick(); err != nil {
+			return nil, err
+		}
+		name, ok := cleanName(h.Name)
+		if !ok {
+			continue
+		}
+		if err := l.scan(name, h, tr); err != nil {
+			return nil, fmt.Errorf("/%s: %w", name, err)
+		}
+	}
+}
+
+// scan takes note of one entry.
+func (l *layer) scan(name string, h *tar.Header, r io.Reader) error {
+	dir, base := path.Split(name)
+	switch {
+	case base == whiteoutOpaque:
+		return l.add(entry{path: strings.TrimSuffix(dir, "/"), kind: opaque})
+	case strings.HasPrefix(base, whiteoutPrefix):
+		if base = base[len(whiteoutPrefix):]; base == "" || base == "." || base == ".." || strings.HasPrefix(base, whiteoutPrefix) {
+			return nil
+		}
+		return l.add(entry{path: dir + base, kind: whiteout})
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		e, keep, err := readFile(r, h.Size, h.Mode&0o111 != 0)
+		if err != nil {
+			return err
+		}
+		if keep {
+			e.path = name
+			return l.add(e)
+		}
+		l.others[l.hash(name)] = struct{}{}
+	case tar.TypeSymlink:
+		return l.add(entry{path: name, kind: symlink, link: h.Linkname})
+	case tar.TypeLink:
+		to, ok := cleanName(h.Linkname)
+		if ok {
+			return l.add(entry{path: name, kind: hardlink, link: to})
+		}
+	case tar.TypeDir:
+		l.dirs[l.hash(name)] = struct{}{}
+	default: // devices and pipes hold nothing
+		l.others[l.hash(name)] = struct{}{}
+	}
+	return nil
+}
+
+// readFile looks at a file's beginning. It is kept if it can be run or holds machine code.
+func readFile(r io.Reader, size int64, executable bool) (entry, bool, error) {
+	e := entry{kind: file, executable: executable}
+	var buf [headSize]byte
+	n, err := io.ReadFull(r, buf[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return e, false, err
+	}
+	if int64(n) < min(size, headSize) {
+		return e, false, io.ErrUnexpectedEOF
+	}
+	head := buf[:n]
+	format := recognise(head)
+	script := bytes.HasPrefix(head, []byte("#!"))
+	if format == 0 && (!script || !executable) {
+		return e, executable, nil
+	}
+	w := newWindow(io.MultiReader(bytes.NewReader(head), r))
+	defer w.close()
+	switch format {
+	case ELF:
+		c := readELF(w)
+		e.code = &c
+	case PE:
+		if c, ok := readPE(w); ok {
+			e.code = &c
+		}
+	case MachO:
+		c := readMachO(w)
+		e.code = &c
+	default:
+		e.script = interpreterOf(w.most(maxScript))
+	}
+	return e, executable || e.code != nil, nil
+}
+
+// interpreterOf is what the #! line names.
+func interpreterOf(head []byte) string {
+	line, _, _ := bytes.Cut(bytes.TrimPrefix(head, []byte("#!")), []byte("\n"))
+	words := strings.Fields(string(line))
+	if len(words) == 0 {
+		return ""
+	}
+	return words[0]
+}
+
+// scanFS reads a whole root filesystem. Links are read if the file system has them (io/fs.ReadLinkFS).
+func scanFS(root fs.FS) (tree, error) {
+	t := tree{}
+	count, names := 0, 0
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if count++; count > maxEntries {
+			return &LimitError{"entries", maxEntries}
+		}
+		e, keep, err := lookAt(root, name, d)
+		if err != nil || !keep {
+			return err
+		}
+		names += len(e.path) + len(e.link) + len(e.script)
+		switch {
+		case len(t) >= maxKept:
+			return &LimitError{"links and programs", maxKept}
+		case names > maxNames:
+			return &LimitError{"bytes of names", maxNames}
+		}
+		t[name] = e
+		return nil
+	})
+	return t, err
+}
+
+func lookAt(root fs.FS, name string, d fs.DirEntry) (_ entry, keep bool, err error) {
+	if d.Type()&fs.ModeSymlink != 0 {
+		to, err := fs.ReadLink(root, name)
+		return entry{path: name, kind: symlink, link: to}, true, err
+	}
+	if !d.Type().IsRegular() {
+		return entry{}, false, nil
+	}
+	info, err := d.Info()
+	if err != nil {
+		return entry{}, false, err
+	}
+	f, err := root.Open(name)
+	if err != nil {
+		return entry{}, false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	e, keep, err := readFile(f, info.Size(), info.Mode()&0o111 != 0)
+	e.path = name
+	return e, keep, err
+}

@@ -1,0 +1,244 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"path"
+	"strings"
+)
+
+// Bounds of what is kept of an image.
+const (
+	maxEntries = 1_000_000
+	maxKept    = 500_000
+	maxNames   = 64 << 20 // bytes
+	maxLinks   = 40       // followed for one path, as Linux does
+)
+
+// kind is what an entry of a root filesystem is.
+type kind uint8
+
+const (
+	file kind = iota + 1
+	symlink
+	hardlink // only in a layer
+	whiteout // only in a layer
+	opaque   // only in a layer
+)
+
+// entry is what is kept of a file: links, and files that can be run or hold machine code.
+type entry struct {
+	path string // clean, without a leading slash
+	kind kind
+	// link is a link's target; script what the #! line of a script names.
+	link, script string
+	executable   bool
+	code         *Code
+	base         bool // it came with the base image
+}
+
+// tree is a root filesystem.
+type tree map[string]entry
+
+// layer is what one layer does to the filesystem below it.
+type layer struct {
+	entries []entry
+	names   int // bytes of them
+	// others and dirs are hashes of the names of all files that are not kept, and of all directories: they hide what lies below.
+	others, dirs map[uint64]struct{}
+	seed         maphash.Seed
+	count        int
+}
+
+func newLayer() *layer {
+	return &layer{others: map[uint64]struct{}{}, dirs: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
+}
+
+// LimitError says that an image is larger than what is looked at.
+type LimitError struct {
+	// What was counted, and the most that is accepted.
+	What string
+	Most int64
+}
+
+// Error says what is too large.
+func (e *LimitError) Error() string { return fmt.Sprintf("more than %d %s", e.Most, e.What) }
+
+func (l *layer) tick() error {
+	if l.count++; l.count > maxEntries {
+		return &LimitError{"entries in a layer", maxEntries}
+	}
+	return nil
+}
+
+func (l *layer) add(e entry) error {
+	l.names += len(e.path) + len(e.link) + len(e.script)
+	switch {
+	case len(l.entries) >= maxKept:
+		return &LimitError{"links and programs in a layer", maxKept}
+	case l.names > maxNames:
+		return &LimitError{"bytes of names in a layer", maxNames}
+	}
+	l.entries = append(l.entries, e)
+	return nil
+}
+
+func (l *layer) hash(name string) uint64 { return maphash.String(l.seed, name) }
+
+// hides reports whether the layer has something else by a name, or a file where a directory of it was.
+func (l *layer) hides(name string) bool {
+	if len(l.others)+len(l.dirs) == 0 {
+		return false
+	}
+	h := l.hash(name)
+	if _, ok := l.others[h]; ok {
+		return true
+	}
+	if _, ok := l.dirs[h]; ok {
+		return true
+	}
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if _, ok := l.others[l.hash(dir)]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// apply puts a layer on top of a filesystem: first what it hides (OCI image spec, "Whiteouts": they apply to the layers below only), then what it
+// brings. base marks what it brings as the base image's.
+func (t tree) apply(l *layer, base bool) error {
+	hidden := map[string]bool{} // whole, with all below
+	emptied := map[string]bool{}
+	for _, e := range l.entries {
+		switch e.kind {
+		case whiteout:
+			hidden[t.place(e.path)] = true
+		case opaque:
+			emptied[t.dir(e.path)] = true
+		case file, symlink, hardlink:
+			hidden[t.place(e.path)] = true
+		}
+	}
+	for name := range t {
+		if hidden[name] || emptied[""] || l.hides(name) || below(name, hidden) || below(name, emptied) {
+			delete(t, name)
+		}
+	}
+	for _, e := range l.entries {
+		at := t.place(e.path)
+		switch e.kind {
+		case whiteout, opaque:
+			continue
+		case hardlink:
+			target, ok := t[t.place(e.link)]
+			if !ok {
+				continue // a file that is not kept
+			}
+			e = target
+		case file, symlink:
+		}
+		e.path, e.base = at, base
+		t[at] = e
+	}
+	if len(t) > maxKept {
+		return &LimitError{"links and programs", maxKept}
+	}
+	return nil
+}
+
+// below reports whether one of a path's directories is in a set.
+func below(name string, set map[string]bool) bool {
+	if len(set) == 0 {
+		return false
+	}
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if set[dir] {
+			return true
+		}
+	}
+	return false
+}
+
+// place is where an entry lands: links among its directories are followed, as whoever unpacks the layer does.
+func (t tree) place(name string) string {
+	dir, base := path.Split(name)
+	return path.Join(t.dir(strings.TrimSuffix(dir, "/")), base)
+}
+
+// dir follows every link of a directory's path. One that leads nowhere is left as it is.
+func (t tree) dir(name string) string {
+	if name == "" {
+		return ""
+	}
+	if to, err := t.resolve(name); err == nil {
+		return to
+	}
+	return name
+}
+
+var errLoop = errors.New("too many links")
+
+// resolve follows the links of a path within the root, and returns where it leads. Nothing need be there: directories and plain files are
+// not kept.
+func (t tree) resolve(name string) (string, error) {
+	todo := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
+	at, links := "", 0
+	for len(todo) > 0 {
+		next := todo[0]
+		todo = todo[1:]
+		switch next {
+		case "", ".":
+			continue
+		case "..":
+			at = parent(at)
+			continue
+		}
+		to := path.Join(at, next)
+		e, ok := t[to]
+		if !ok || e.kind != symlink {
+			at = to
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", fmt.Errorf("/%s: %w", name, errLoop)
+		}
+		if path.IsAbs(e.link) {
+			at = ""
+		}
+		// Not cleaned first: what is before a ".." may be a link.
+		todo = append(strings.Split(e.link, "/"), todo...)
+		if len(todo) > maxParts {
+			return "", fmt.Errorf("/%s: %w", name, errLoop)
+		}
+	}
+	return at, nil
+}
+
+// maxParts bounds the parts of a path whose links are followed.
+const maxParts = 4096
+
+func parent(at string) string {
+	if dir := path.Dir(at); dir != "." {
+		return dir
+	}
+	return ""
+}
+
+// find returns the file that a path leads to.
+func (t tree) find(name string) (entry, bool) {
+	at, err := t.resolve(name)
+	if err != nil {
+		return entry{}, false
+	}
+	e, ok := t[at]
+	return e, ok && e.kind == file
+}
+
+// cleanName is an entry's name in a layer as a path below the root. Not ok means the root itself, or a name that leads out of it:
+// nothing is ever written, so that is harmless, and whoever unpacks it refuses it or does the same.
+func cleanName(name string) (string, bool) {
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	return name, name != "" && !strings.ContainsRune(name, 0)
+}

@@ -1,0 +1,109 @@
+package verify
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"math"
+	"sync"
+)
+
+// windowSize is how much of a file is readable at once, in bytes: more than any table that is looked at.
+const windowSize = 64 << 10
+
+// window is a file that is read forward: what lies within windowSize of its position can be looked at.
+type window struct {
+	r   *bufio.Reader
+	pos uint64
+}
+
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, windowSize) }}
+
+// newWindow opens a window on a file. It has to be closed, which does not close the file.
+func newWindow(r io.Reader) *window {
+	b := buffers.Get().(*bufio.Reader) //nolint:forcetypeassert // as above
+	b.Reset(r)
+	return &window{r: b}
+}
+
+func (w *window) close() {
+	w.r.Reset(nil)
+	buffers.Put(w.r)
+}
+
+// at returns n bytes from an offset, valid until the next call; nil if they are not in the file, or lie behind.
+func (w *window) at(offset uint64, n int) []byte {
+	if offset < w.pos || n < 0 || n > windowSize || offset > math.MaxInt64 {
+		return nil
+	}
+	ahead := offset - w.pos
+	if ahead+uint64(n) > windowSize {
+		if !w.skip(ahead) {
+			return nil
+		}
+		ahead = 0
+	}
+	b, err := w.r.Peek(int(ahead) + n)
+	if err != nil {
+		return nil
+	}
+	return b[ahead:]
+}
+
+// most is what remains of the window: the beginning of a short file.
+func (w *window) most(n int) []byte {
+	b, _ := w.r.Peek(n)
+	return b
+}
+
+func (w *window) skip(n uint64) bool {
+	for n > 0 {
+		step := min(n, 1<<30)
+		done, err := w.r.Discard(int(step))
+		w.pos += uint64(done) //nolint:gosec // not negative
+		if err != nil {
+			return false
+		}
+		n -= step
+	}
+	return true
+}
+
+const (
+	attributesVendor = "aeabi\x00"
+	// A section of attributes begins with its version and its length.
+	beforeVendor = 5
+	maxMarks     = 32
+)
+
+// attributes reads on to the section headers, and returns them with all that looks like attributes on the way, by offset: that section
+// stands before the headers that say where it is.
+func (w *window) attributes(offset uint64, n int) ([]byte, map[uint64][]byte) {
+	marks := map[uint64][]byte{}
+	for w.pos < offset {
+		b := w.most(int(min(windowSize, offset-w.pos)))
+		if len(b) == 0 {
+			return nil, nil
+		}
+		i := bytes.Index(b, []byte(attributesVendor))
+		switch {
+		case i < 0 && len(b) <= beforeVendor+len(attributesVendor):
+			if !w.skip(uint64(len(b))) {
+				return nil, nil
+			}
+		case i < 0: // one may lie across the end
+			if !w.skip(uint64(len(b) - beforeVendor - len(attributesVendor))) { //nolint:gosec // longer than that
+				return nil, nil
+			}
+		case i < beforeVendor:
+			w.skip(uint64(i + len(attributesVendor)))
+		default:
+			w.skip(uint64(i - beforeVendor))
+			if len(marks) < maxMarks {
+				marks[w.pos] = bytes.Clone(w.most(maxAttributes))
+			}
+			w.skip(uint64(beforeVendor + len(attributesVendor)))
+		}
+	}
+	return bytes.Clone(w.at(offset, n)), marks
+}
