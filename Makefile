@@ -36,7 +36,7 @@ fuzz: ## each fuzz target for a minute
 	go test ./platforms -run '^$$' -fuzz FuzzPattern -fuzztime 1m
 	go test ./frontend/dockerfile -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	go test ./verify -run '^$$' -fuzz FuzzCode -fuzztime 1m
-	go test ./verify -run '^$$' -fuzz FuzzLayer -fuzztime 1m
+	go test ./verify -run '^$$' -fuzz FuzzLayer -fuzztime 1m -fuzzminimizetime 1s
 
 differential: ## every differential case, built moved and emulated (about ten minutes)
 	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 60m ./integration -run TestMovedIsWhatEmulationMakes
