@@ -46,6 +46,7 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	if r.CacheMounts != "" {
 		attrs["manifold:cache-mounts"] = r.CacheMounts
 	}
+	r.Gate.write(attrs, "")
 	for _, o := range r.PerTarget {
 		scope := o.Pattern.String() + ":"
 		if o.Stage != "" {
@@ -54,6 +55,7 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 		if o.CacheMounts != "" {
 			attrs[scope+"manifold:cache-mounts"] = o.CacheMounts
 		}
+		o.Gate.write(attrs, scope)
 		if o.Strategy != platforms.Auto {
 			attrs[scope+"manifold:strategy"] = o.Strategy.String()
 		}
@@ -74,4 +76,19 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	}
 	opt.CacheExports, opt.CacheImports = r.CacheTo, r.CacheFrom
 	return c.done, nil
+}
+
+// write writes the gate's options. Those that can be given several times are added to what is there.
+func (g Gate) write(attrs map[string]string, scope string) {
+	if g.Verify != "" {
+		attrs[scope+"manifold:verify"] = g.Verify
+	}
+	for name, values := range map[string][]string{"manifold:verify-except": g.Except, "manifold:test": g.Tests} {
+		for _, v := range values {
+			if before := attrs[scope+name]; before != "" {
+				v = before + "\n" + v
+			}
+			attrs[scope+name] = v
+		}
+	}
 }

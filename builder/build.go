@@ -43,6 +43,9 @@ type Result struct {
 	Tags []index.Receipt `json:"tags,omitempty"`
 	// Steps say how every stage was run for every target.
 	Steps []dockerfile.Step `json:"steps,omitempty"`
+	// Gate is what was found in every target's image, and whether its tests passed, in the targets' order. It is known even if the build failed
+	// there.
+	Gate []frontend.Judgement `json:"gate,omitempty"`
 	// Exporter is what BuildKit's exporters answered.
 	Exporter map[string]string `json:"exporter,omitempty"`
 
@@ -118,7 +121,7 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher) (result Result, err error) {
 	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) {
 		result.targets, result.Steps = targets, steps
-	}}
+	}, Judged: func(gate []frontend.Judgement) { result.Gate = gate }}
 	response, err := b.run(ctx, r, client.SolveOpt{Exports: exports.entries}, watch, front.Build)
 	if err != nil {
 		return result, err

@@ -31,6 +31,8 @@ type Request struct {
 	// CacheMounts is "auto", "off", or empty for what the Dockerfile's header says, else auto: whether moved Go stages get a mount
 	// for Go's build cache.
 	CacheMounts string
+	// Gate is what every target's image has to pass before it leaves the node.
+	Gate Gate
 	// PerTarget holds what differs for some targets. The most specific pattern wins.
 	PerTarget []Override
 
@@ -77,6 +79,18 @@ type Override struct {
 	Stage       string
 	Strategy    platforms.Strategy
 	CacheMounts string
+	// Gate replaces the request's where it says something.
+	Gate Gate
+}
+
+// Gate is what an image has to pass. The zero value is what the Dockerfile's header says, else strict verification and no tests.
+type Gate struct {
+	// Verify is "strict", "warn" or "off"; empty as above.
+	Verify string
+	// Except are patterns of paths that may hold another machine's code, as in a .dockerignore file. Nil means none.
+	Except []string
+	// Tests are commands that are run in the image as its own user. Nil means none.
+	Tests []string
 }
 
 // Output is one place the result goes to.

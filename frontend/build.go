@@ -49,6 +49,10 @@ type target struct {
 	plan     dockerfile.Plan
 	planned  bool // plan is of this target's file; a file that does not parse has none
 	noMounts bool // cache-mounts=off
+	// verify is strict, warn or off; except are patterns of paths that may hold another machine's code; tests are run in the image.
+	verify        string
+	except, tests []string
+	judgement     Judgement
 }
 
 // group is what the targets with equal options share: the options, and the Dockerfile read with them.
@@ -196,6 +200,11 @@ func (b *build) resolveTarget(ctx context.Context, t *target) error {
 	if t.noMounts, err = all.noCacheMounts(t.platform); err != nil {
 		return err
 	}
+	if t.verify, err = all.verify(t.platform); err != nil {
+		return err
+	}
+	t.except = splitLists(all.several(optionExcept, t.platform), ",\n")
+	t.tests = splitLists(all.several(optionTest, t.platform), "\n")
 	t.strategy, err = all.strategy(t.platform)
 	return err
 }

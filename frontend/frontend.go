@@ -24,6 +24,9 @@ type Config struct {
 	// (none if neither did) and how each stage is going to be run for each; and again if a target has to be built in another way.
 	// Nil means nobody asks. It is not called for a subrequest or where another frontend is asked.
 	Planned func(targets []platforms.Platform, steps []dockerfile.Step)
+	// Judged is called, when all targets have been built, with what the gate found for each, in the order of the targets; also if some of them
+	// failed. Nil means nobody asks.
+	Judged func([]Judgement)
 }
 
 // Build answers one gateway request: it builds every target and returns one result for all of them, or answers a
@@ -75,7 +78,19 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	if after := b.steps(); cfg.Planned != nil && !reflect.DeepEqual(before, after) {
 		cfg.Planned(b.named(), after)
 	}
+	if cfg.Judged != nil {
+		cfg.Judged(b.judgements())
+	}
 	return res, err
+}
+
+// judgements lists what the gate found, by target.
+func (b *build) judgements() []Judgement {
+	out := make([]Judgement, len(b.targets))
+	for i, t := range b.targets {
+		out[i] = t.judgement
+	}
+	return out
 }
 
 // subrequest answers a question about the Dockerfile instead of building it. Lint and convertllb see the text that the

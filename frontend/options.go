@@ -19,6 +19,9 @@ const (
 	optionStrategy    = "strategy"
 	optionPlatforms   = "platforms"
 	optionCacheMounts = "cache-mounts"
+	optionVerify      = "verify"
+	optionExcept      = "verify-except"
+	optionTest        = "test"
 	optionFilename    = "filename"
 	optionTarget      = "target"
 	optionBuildArg    = "build-arg:" // a prefix
@@ -28,7 +31,9 @@ const (
 )
 
 // optionNames are the options that have a name of their own.
-var optionNames = []string{optionStrategy, optionPlatforms, optionCacheMounts, optionFilename, optionTarget}
+var optionNames = []string{
+	optionStrategy, optionPlatforms, optionVerify, optionExcept, optionTest, optionCacheMounts, optionFilename, optionTarget,
+}
 
 // source ranks where a setting came from: what the request says beats the Dockerfile's header.
 type source uint8
@@ -133,6 +138,14 @@ func (s setting) named(name string) (setting, bool, error) {
 	case optionCacheMounts:
 		if s.value != "auto" && s.value != "off" {
 			return s, true, fmt.Errorf("%s: cache-mounts is auto or off, not %q", s.origin, s.value)
+		}
+	case optionVerify:
+		if s.value != verifyStrict && s.value != verifyWarn && s.value != verifyOff {
+			return s, true, fmt.Errorf("%s: verify is strict, warn or off, not %q", s.origin, s.value)
+		}
+	case optionTest:
+		if _, err := splitCommand(s.value); err != nil {
+			return s, true, fmt.Errorf("%s: test: %w", s.origin, err)
 		}
 	case optionPlatforms:
 		if !s.scope.IsZero() {
@@ -243,6 +256,63 @@ func (all settings) strategy(target platforms.Platform) (platforms.Strategy, err
 		return platforms.Auto, err
 	}
 	return platforms.ParseStrategy(s.value)
+}
+
+// The values of verify.
+const (
+	verifyStrict = "strict"
+	verifyWarn   = "warn"
+	verifyOff    = "off"
+)
+
+// verify returns what becomes of a target whose image is not what it says.
+func (all settings) verify(target platforms.Platform) (string, error) {
+	s, ok, err := all.lookup(optionVerify, target)
+	if err != nil || !ok {
+		return verifyStrict, err
+	}
+	return s.value, nil
+}
+
+// several returns the values of an option that may be given more than once: those of the most specific pattern, the request's before the
+// header's.
+func (all settings) several(name string, target platforms.Platform) []string {
+	var best []setting
+	for _, s := range all {
+		if s.name != name || !s.scope.Match(target) {
+			continue
+		}
+		order := 0
+		if len(best) > 0 {
+			if order = int(s.source) - int(best[0].source); order == 0 {
+				order = s.scope.Compare(best[0].scope)
+			}
+		}
+		switch {
+		case order > 0:
+			best = []setting{s}
+		case order == 0:
+			best = append(best, s)
+		}
+	}
+	var out []string
+	for _, s := range best {
+		out = append(out, s.value)
+	}
+	return out
+}
+
+// splitLists splits values at any of the separators, and leaves out what is empty.
+func splitLists(values []string, separators string) []string {
+	var out []string
+	for _, v := range values {
+		for _, word := range strings.FieldsFunc(v, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+			if word = strings.TrimSpace(word); word != "" {
+				out = append(out, word)
+			}
+		}
+	}
+	return out
 }
 
 // noCacheMounts reports whether a target is built without a mount for Go's build cache.

@@ -105,6 +105,13 @@ func (b *build) attempt(ctx context.Context, t *target, warn bool) (built, []doc
 			refused = append(refused, *r)
 		}
 	}
+	if out.err == nil && len(refused) == 0 {
+		out.judgement, out.err = b.judge(ctx, t, out)
+		refused = t.inVain(out.err)
+		if out.err != nil {
+			return out, refused
+		}
+	}
 	if out.err != nil && len(refused) == 0 {
 		if r := b.movedInVain(ctx, t, out.err); r != nil {
 			refused = append(refused, *r)

@@ -21,6 +21,7 @@ import (
 type built struct {
 	result    *dockerui.BuildResult
 	converted *dockerfile2llb.Result
+	judgement Judgement
 	err       error
 }
 
@@ -41,8 +42,14 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 		wg.Go(func() { done[i] = b.runTarget(ctx, t, warn) })
 	}
 	wg.Wait()
+	for i, t := range b.targets {
+		t.judgement = done[i].judgement
+	}
 	if err := b.failures(done); err != nil {
 		return nil, err
+	}
+	for _, t := range b.targets {
+		t.warnJudgement(ctx, t.judgement)
 	}
 	if b.targets[0].implicit {
 		// Without this dockerui would label the result with the platform of the process it runs in, which need not be

@@ -192,9 +192,9 @@ func (in *inspection) checkStarted(at, what string, judged map[string]bool) {
 			}
 			switch problem := in.loader(*e.code); {
 			case e.code.Object, !e.code.Fits(in.want.Platform):
-				in.judge(e, true, "/"+at, name+mismatch(*e.code, in.want.Platform))
+				in.sort(e, true, true, "/"+at, name+mismatch(*e.code, in.want.Platform))
 			case problem != "":
-				in.judge(e, true, "/"+at, name+problem)
+				in.sort(e, true, true, "/"+at, name+problem)
 			default:
 				in.fits++
 			}
@@ -202,7 +202,7 @@ func (in *inspection) checkStarted(at, what string, judged map[string]bool) {
 		case e.script != "":
 			next, ok := in.tree.find(e.script)
 			if !ok || !next.executable {
-				in.judge(e, true, "/"+at, fmt.Sprintf("%sis a script for %s, which is not in the image", name, e.script))
+				in.sort(e, true, true, "/"+at, fmt.Sprintf("%sis a script for %s, which is not in the image", name, e.script))
 				return
 			}
 			at, what = next.path, "interpreter of the "+what

@@ -58,9 +58,10 @@ func Image(ctx context.Context, p content.Provider, manifest ocispec.Descriptor,
 }
 
 // FS verifies a root filesystem that is unpacked. Links are followed within it, so root should implement [fs.ReadLinkFS], as
-// [os.DirFS] does.
+// [os.DirFS] does; entries of its directories that have a method ReadLink() (string, error) themselves are asked instead. Several files are
+// read at once. Want.BaseLayers means nothing here, Want.Likely nothing elsewhere.
 func FS(root fs.FS, image ocispec.Image, want Want) (Report, error) {
-	t, err := scanFS(root)
+	t, err := scanFS(root, want.Likely)
 	if err != nil {
 		return Report{}, err
 	}

@@ -22,6 +22,12 @@ type Want struct {
 	// Except are patterns of paths that may hold another machine's code, as in a .dockerignore file: "/usr/lib/firmware/**". Nil
 	// means none.
 	Except []string
+	// Base reports whether a file, by its path from the root, came with the base image unchanged; it is asked only about files that are for
+	// another machine. Nil means that nothing is known beyond BaseLayers.
+	Base func(path string) bool
+	// Likely looks only at files that are executable or named like a library: reading any other takes a round trip of some file systems.
+	// Machine code in a file that is neither is then not seen; nothing can start it.
+	Likely bool
 	// BaseLayers is how many of the image's first layers are its base image's: a foreign file that came with them is a warning, unless
 	// it is what the image starts. Zero means that nothing is known of a base.
 	BaseLayers int
@@ -34,7 +40,7 @@ type Report struct {
 	Platform   platforms.Platform  `json:"platform"`
 	Config     platforms.Platform  `json:"config"`
 	Descriptor *platforms.Platform `json:"descriptor,omitempty"`
-	Verdict    Verdict             `json:"verdict"`
+	Verdict    Verdict             `json:"verdict,omitzero"`
 	// Machines counts the programs and libraries by what they are for, the most frequent first. Nil means that there are none.
 	Machines []Machine `json:"machines,omitempty"`
 	// Interpreter is what loads the program that the image starts, or else most of its programs; empty if all are static.
@@ -180,13 +186,18 @@ func (in *inspection) checkFile(e entry) {
 
 // judge sorts what is wrong with a file.
 func (in *inspection) judge(e entry, matters bool, at, message string) {
+	in.sort(e, matters, false, at, message)
+}
+
+// sort is judge for a file that the image starts, too.
+func (in *inspection) sort(e entry, matters, started bool, at, message string) {
 	allowed, err := in.except.MatchesOrParentMatches(e.path)
 	switch {
 	case err == nil && allowed:
 		in.report.Excepted = append(in.report.Excepted, Finding{at, message})
 	case !matters:
 		in.warn(at, message)
-	case e.base:
+	case e.base || !started && in.want.Base != nil && in.want.Base(at):
 		in.warn(at, message+"; it came with the base image")
 	default:
 		in.refuse(at, message)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/manifold-build/manifold/builder"
+	"github.com/manifold-build/manifold/frontend"
 	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/index"
 	"github.com/manifold-build/manifold/platforms"
@@ -180,11 +181,12 @@ func printResult(s streams, r builder.Request, result builder.Result) error {
 	for _, image := range result.Images {
 		rows = append(rows, []string{
 			image.Platform.String(), orDash(strategies(result.Steps, image.Platform)), image.Descriptor.Digest.String(), size(image.Size),
+			verdict(result, image.Platform), tested(result, image.Platform),
 		})
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(s.err)
-		if err := printTable(s.err, []string{"TARGET", "STRATEGY", "DIGEST", "SIZE"}, rows); err != nil {
+		if err := printTable(s.err, []string{"TARGET", "STRATEGY", "DIGEST", "SIZE", "VERDICT", "TESTED"}, rows); err != nil {
 			return err
 		}
 	}
@@ -195,6 +197,29 @@ func printResult(s streams, r builder.Request, result builder.Result) error {
 		fmt.Fprintln(s.err, "warning: no output was asked for, the result stays in the node's cache: use --push or --output")
 	}
 	return nil
+}
+
+// judged is what the gate found for a platform; of a build that named none there is one.
+func judged(result builder.Result, p platforms.Platform) frontend.Judgement {
+	for _, j := range result.Gate {
+		if j.Report.Platform == p || len(result.Gate) == 1 {
+			return j
+		}
+	}
+	return frontend.Judgement{}
+}
+
+// verdict is what is said of a platform's image.
+func verdict(result builder.Result, p platforms.Platform) string {
+	if v := judged(result, p).Report.Verdict; v != 0 {
+		return v.String()
+	}
+	return "not verified"
+}
+
+// tested says how a platform's image was tested.
+func tested(result builder.Result, p platforms.Platform) string {
+	return orDash(judged(result, p).Tested)
 }
 
 // strategies lists how the stages that run something were run for a target, each once.

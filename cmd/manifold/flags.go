@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -28,6 +29,9 @@ type buildFlags struct {
 	stages       []string
 	strategies   []string
 	cacheMounts  []string
+	verify       []string
+	except       []string
+	tests        []string
 	buildArgs    []string
 	contexts     []string
 	labels       []string
@@ -57,6 +61,9 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile (- is standard input), or PLATFORM=Dockerfile (default CONTEXT/Dockerfile)")
 	fs.StringArrayVar(&f.stages, "target", nil, "stage to build, or PLATFORM=stage (default the last one)")
 	fs.StringArrayVar(&f.strategies, "strategy", nil, "how stages are run: auto, native, cross or emulate, or PLATFORM=strategy")
+	fs.StringArrayVar(&f.verify, "verify", nil, "what becomes of an image that is not for its platform: strict (refused), warn or off, or PLATFORM=off (default strict)")
+	fs.StringArrayVar(&f.except, "verify-except", nil, "paths that may hold another machine's code, as in .dockerignore, or PLATFORM=GLOB")
+	fs.StringArrayVar(&f.tests, "test", nil, "a command that has to pass in each target's image before it leaves the node, or PLATFORM=COMMAND")
 	fs.StringArrayVar(&f.cacheMounts, "cache-mounts", nil, "mount Go's build cache where a moved stage compiles: auto or off, or PLATFORM=off (default auto)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "build argument NAME=VALUE, or PLATFORM:NAME=VALUE; NAME alone takes the environment's value")
 	fs.StringArrayVar(&f.contexts, "build-context", nil, "further build context, name=path or name=URL")
@@ -183,6 +190,9 @@ func (f *buildFlags) overrides(r *builder.Request) error {
 	if err := f.cacheMountOverrides(r); err != nil {
 		return err
 	}
+	if err := f.gate(r); err != nil {
+		return err
+	}
 	for _, v := range f.strategies {
 		var p platforms.Pattern
 		name := v
@@ -227,6 +237,31 @@ func (f *buildFlags) cacheMountOverrides(r *builder.Request) error {
 		r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, CacheMounts: value})
 	}
 	return nil
+}
+
+// gate reads --verify, --verify-except and --test, each of which may be given for some platforms only.
+func (f *buildFlags) gate(r *builder.Request) error {
+	add := func(flag string, values []string, set func(*builder.Gate, string)) error {
+		for _, v := range values {
+			p, value, err := scoped(flag, v)
+			switch {
+			case err != nil:
+				return err
+			case p.IsZero():
+				set(&r.Gate, v)
+			default:
+				o := builder.Override{Pattern: p}
+				set(&o.Gate, value)
+				r.PerTarget = append(r.PerTarget, o)
+			}
+		}
+		return nil
+	}
+	return errors.Join(
+		add("--verify", f.verify, func(g *builder.Gate, v string) { g.Verify = v }),
+		add("--verify-except", f.except, func(g *builder.Gate, v string) { g.Except = append(g.Except, v) }),
+		add("--test", f.tests, func(g *builder.Gate, v string) { g.Tests = append(g.Tests, v) }),
+	)
 }
 
 // scoped splits PATTERN=VALUE; without a pattern, the zero one is returned. What stands before the equals sign is a

@@ -261,7 +261,10 @@ func (j *judge) goTarget(g goCommand) (other, ok bool) {
 	if contains([]string{"list", "get", "vet"}, g.sub) {
 		return false, true
 	}
-	j.v.told = append(j.v.told, toldCommand{name: "go " + g.sub, how: how, line: g.line})
+	// On the build platform, what is not said is the build platform's own.
+	build := j.g.build.Names().Go
+	enough := (goos != "" || want.GOOS == build.GOOS) && (goarch != "" || want.GOARCH == build.GOARCH)
+	j.v.told = append(j.v.told, toldCommand{name: "go " + g.sub, how: how, enough: enough, line: g.line})
 	return false, true
 }
 

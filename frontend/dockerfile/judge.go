@@ -52,6 +52,7 @@ func (v *verdict) openMake() bool {
 // toldCommand is a command that is told its target.
 type toldCommand struct {
 	name, how string
+	enough    bool // what it is told by the Dockerfile is enough where it runs on the build platform
 	line      int
 	// first and last bound what it makes among the marks of the stage's files.
 	first, last int

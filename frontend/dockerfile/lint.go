@@ -100,7 +100,7 @@ func (g *graph) lintCompiler(n *node, add addFinding) {
 	}
 	v := g.verdictOf(n)
 	for _, t := range v.told {
-		if t.how != howSet || !g.programTaken(n, t) {
+		if t.how != howSet || t.enough || !g.programTaken(n, t) {
 			continue
 		}
 		add(t.line, RuleCompilerNotTold, "%s makes a program for %s, and the target is %s; write ARG TARGETOS TARGETARCH and GOOS=$TARGETOS GOARCH=$TARGETARCH",

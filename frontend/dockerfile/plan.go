@@ -115,6 +115,10 @@ type StageImage struct {
 	Line int
 	// Target is what the stage is run for, Platform that of the image.
 	Target, Platform platforms.Platform
+	// Exported reports whether the exported image begins with it. Pin is the word of the FROM line's --platform, empty if there is
+	// none.
+	Exported bool
+	Pin      string
 }
 
 // targetPlan is what the rewriting of one target needs to know.
@@ -241,7 +245,9 @@ func (p *Plan) addSteps(g *graph, t Target, req PlanRequest) []*StageError {
 	for _, n := range g.needed() {
 		step := g.step(n, p.targets[t.Platform], req.Host)
 		if n.parent == nil {
-			p.Images = append(p.Images, StageImage{Name: n.image, Line: n.line, Target: step.Target, Platform: step.Platform})
+			p.Images = append(p.Images, StageImage{
+				Name: n.image, Line: n.line, Target: step.Target, Platform: step.Platform, Exported: step.exported, Pin: n.platform,
+			})
 		}
 		p.Steps = append(p.Steps, step)
 		if err := check(g.file.name, step, t, req.Host); err != nil {

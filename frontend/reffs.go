@@ -1,0 +1,162 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/util/grpcerrors"
+	fstypes "github.com/tonistiigi/fsutil/types"
+	"google.golang.org/grpc/codes"
+)
+
+// refFS is the root filesystem of a result, read through the gateway.
+type refFS struct {
+	ctx context.Context //nolint:containedctx // io/fs has none
+	ref client.Reference
+}
+
+var (
+	_ fs.ReadDirFS = refFS{}
+	_ fs.StatFS    = refFS{}
+)
+
+// Stat describes a file; links are followed.
+func (r refFS) Stat(name string) (fs.FileInfo, error) {
+	if name == "." {
+		return refInfo{&fstypes.Stat{Path: ".", Mode: uint32(fs.ModeDir)}}, nil
+	}
+	st, err := r.ref.StatFile(r.ctx, client.StatRequest{Path: name})
+	if err != nil {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return refInfo{st}, nil
+}
+
+// Open opens a file. Its bytes are asked for when they are read.
+func (r refFS) Open(name string) (fs.File, error) { return &refFile{fs: r, name: name}, nil }
+
+// ReadDir lists a directory.
+func (r refFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := r.list(name, "", 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	out := make([]fs.DirEntry, 0, len(list))
+	for _, st := range list {
+		out = append(out, refInfo{st})
+	}
+	slices.SortFunc(out, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return slices.CompactFunc(out, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }), nil
+}
+
+// nameClasses are the characters that names are told apart by where a directory does not fit one message.
+var nameClasses = []string{"[0-3]", "[4-7]", "[8-9]", "[a-f]", "[g-m]", "[n-s]", "[t-z]", "[A-M]", "[N-Z]", "[^0-9a-zA-Z]"}
+
+// maxPrefix bounds how many characters names are told apart by.
+const maxPrefix = 255
+
+// list lists what begins like a pattern in a directory. A message holds so much; a larger directory is asked for in parts.
+func (r refFS) list(name, prefix string, depth int) ([]*fstypes.Stat, error) {
+	req := client.ReadDirRequest{Path: name}
+	if prefix != "" {
+		req.IncludePattern = prefix + "*"
+	}
+	list, err := r.ref.ReadDir(r.ctx, req)
+	if err == nil || grpcerrors.Code(err) != codes.ResourceExhausted || depth >= maxPrefix {
+		return list, err
+	}
+	// Names that are the prefix itself, and no longer.
+	if prefix != "" {
+		if list, err = r.ref.ReadDir(r.ctx, client.ReadDirRequest{Path: name, IncludePattern: prefix}); err != nil {
+			return nil, err
+		}
+	}
+	for _, class := range nameClasses {
+		part, err := r.list(name, prefix+class, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, part...)
+	}
+	return list, nil
+}
+
+// refInfo describes a file of a result.
+type refInfo struct{ *fstypes.Stat }
+
+// Name is the last part of the file's path.
+func (i refInfo) Name() string { return path.Base(i.GetPath()) }
+
+// Size is the file's size in bytes. A further name of a hard link has none here.
+func (i refInfo) Size() int64 { return i.GetSize() }
+
+// Mode, Type, ModTime, IsDir, Sys and Info are as in io/fs.
+func (i refInfo) Mode() fs.FileMode { return fs.FileMode(i.GetMode()) }
+
+// Type is the file's type.
+func (i refInfo) Type() fs.FileMode { return i.Mode().Type() }
+
+// ModTime is when the file was changed.
+func (i refInfo) ModTime() time.Time { return time.Unix(0, i.GetModTime()) }
+
+// IsDir reports whether it is a directory.
+func (i refInfo) IsDir() bool { return i.Mode().IsDir() }
+
+// Sys is what BuildKit says of the file.
+func (i refInfo) Sys() any { return i.Stat }
+
+// Info is the file's description.
+func (i refInfo) Info() (fs.FileInfo, error) { return i, nil }
+
+// ReadLink is where a link leads.
+func (i refInfo) ReadLink() (string, error) { return i.GetLinkname(), nil }
+
+// refFile is a file of a result.
+type refFile struct {
+	fs   refFS
+	name string
+	at   int
+}
+
+// Stat describes the file.
+func (f *refFile) Stat() (fs.FileInfo, error) { return f.fs.Stat(f.name) }
+
+// Read asks for the next bytes.
+func (f *refFile) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	dt, err := f.fs.ref.ReadFile(f.fs.ctx, client.ReadRequest{Filename: f.name, Range: &client.FileRange{Offset: f.at, Length: min(len(p), maxRead)}})
+	if err != nil {
+		return 0, &fs.PathError{Op: "read", Path: f.name, Err: err}
+	}
+	if len(dt) == 0 {
+		return 0, io.EOF
+	}
+	f.at += len(dt)
+	return copy(p, dt), nil
+}
+
+// Close does nothing.
+func (f *refFile) Close() error { return nil }
+
+// sameFile reports whether two results hold the same file under a path, as far as size and time tell.
+func sameFile(ctx context.Context, a, b client.Reference, name string) (bool, error) {
+	if a == nil || b == nil {
+		return false, nil
+	}
+	sa, errA := a.StatFile(ctx, client.StatRequest{Path: name})
+	sb, errB := b.StatFile(ctx, client.StatRequest{Path: name})
+	if err := errors.Join(errA, errB); err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	return sa.GetSize() == sb.GetSize() && sa.GetModTime() == sb.GetModTime() && sa.GetMode() == sb.GetMode(), nil
+}
