@@ -26,6 +26,7 @@ const keyPlatform = "platform"
 // build is one gateway request.
 type build struct {
 	client    client.Client
+	started   client.Client     // as BuildKit gave it
 	request   settings          // Manifold's options in the request
 	rest      map[string]string // the request's other options
 	host      platforms.Host

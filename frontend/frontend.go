@@ -40,6 +40,7 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	if err != nil {
 		return nil, err
 	}
+	b.started = c
 	forwardable, capsErr := checkCaps(b.rest["frontend.caps"])
 	if capsErr != nil && !forwardable {
 		return nil, capsErr

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/distribution/reference"
 	"github.com/google/shlex"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
@@ -27,6 +32,8 @@ type Judgement struct {
 	Report verify.Report `json:"report"`
 	// Tested says how the image's tests were run: "tested" or "tested under emulation"; empty if there are none.
 	Tested string `json:"tested,omitempty"`
+	// otherBase: the base image is for another platform. BuildKit warns of it, so its files need no warnings of their own.
+	otherBase bool
 }
 
 // GateError says that an image is not what it says.
@@ -47,11 +54,10 @@ func (e *GateError) Error() string {
 		}
 		parts = append(parts, f.String())
 	}
-	out := "the image is refused: " + strings.Join(parts, "; ")
 	for _, h := range e.Hints {
-		out += fmt.Sprintf("; line %d: %s", h.Line, h.Message)
+		parts = append(parts, fmt.Sprintf("line %d: %s", h.Line, h.Message))
 	}
-	return out
+	return "the image is refused: " + strings.Join(parts, "; ")
 }
 
 // maxRefusals is how many files an error names.
@@ -66,7 +72,9 @@ func (b *build) judge(ctx context.Context, t *target, out built) (Judgement, err
 			return j, fmt.Errorf("verifying the image: %w", err)
 		}
 		j.Report = report
-		if report.Verdict == verify.Refused && t.verify == verifyStrict && !t.pinnedByHand() {
+		j.otherBase = out.otherBase(report.Platform)
+		allowed := t.pinnedByHand() || j.otherBase && onlyBase(report, out)
+		if report.Verdict == verify.Refused && t.verify == verifyStrict && !allowed {
 			return j, t.gateError(report)
 		}
 	}
@@ -76,48 +84,120 @@ func (b *build) judge(ctx context.Context, t *target, out built) (Judgement, err
 // verify looks at the root filesystem of a target's image.
 func (b *build) verify(ctx context.Context, t *target, out built) (verify.Report, error) {
 	image := out.converted.Image.Image
+	image.Config = out.converted.Image.Config.ImageConfig // Docker's config is beside that of the OCI, which stays empty
 	want := verify.Want{Platform: t.platform, Except: t.except, Likely: true}
 	if t.implicit {
 		want.Platform = platforms.FromOCI(image.Platform) // the base image decides
 	}
-	ref := out.result.Reference
-	if ref == nil {
+	if image.OS == "" || image.Architecture == "" {
+		image.Platform, want.Platform = t.platform.OCI(), t.platform // as the exporter fills it in
+	}
+	if out.result.Reference == nil {
 		return verify.FS(nothing{}, image, want)
 	}
-	want.Base = b.fromBase(ctx, t, ref)
-	return verify.FS(refFS{ctx, ref}, image, want)
+	report, ok, err := b.scan(ctx, t, out, image, want)
+	if !ok && err == nil {
+		report, err = verify.FS(refFS{ctx, out.result.Reference}, image, want)
+	}
+	if err == nil && len(report.Refused) > 0 {
+		report.Excuse(b.fromBase(ctx, t, out))
+	}
+	return report, err
 }
 
 // fromBase tells what came with the base image of a target. The image is only looked at if it is asked.
-func (b *build) fromBase(ctx context.Context, t *target, ref client.Reference) func(string) bool {
-	var base client.Reference
-	asked := false
-	return func(name string) bool {
-		if !asked {
-			asked = true
-			base, _ = b.baseOf(ctx, t) // without one nothing came with it
+func (b *build) fromBase(ctx context.Context, t *target, out built) func(string) bool {
+	base := sync.OnceValue(func() client.Reference {
+		ref, err := b.baseOf(ctx, t, out)
+		if err != nil {
+			return nil // nothing is excused
 		}
-		same, err := sameFile(ctx, ref, base, name)
+		return ref
+	})
+	return func(name string) bool {
+		same, err := sameFile(ctx, out.result.Reference, base(), name)
 		return err == nil && same
 	}
 }
 
 // baseOf is the image that a target's exported image begins with; nil if there is none.
-func (b *build) baseOf(ctx context.Context, t *target) (client.Reference, error) {
+func (b *build) baseOf(ctx context.Context, t *target, out built) (client.Reference, error) {
 	i := slices.IndexFunc(t.plan.Images, func(i dockerfile.StageImage) bool { return i.Exported && i.Target == t.platform })
 	if i < 0 || t.plan.Images[i].Name == "scratch" {
 		return nil, errors.New("it has no base image")
 	}
-	p := t.plan.Images[i].Platform.OCI()
-	def, err := llb.Image(t.plan.Images[i].Name, llb.Platform(p)).Marshal(ctx, llb.Platform(p))
+	def, err := out.converted.State.Marshal(ctx)
 	if err != nil {
 		return nil, err
 	}
-	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	source, err := imageSource(def.ToPB(), t.plan.Images[i])
+	if err != nil {
+		return nil, err
+	}
+	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: source, Evaluate: true})
 	if err != nil {
 		return nil, err
 	}
 	return res.SingleRef()
+}
+
+// imageSource is the part of a definition that fetches an image: the same vertex, and so the same bytes.
+func imageSource(def *pb.Definition, image dockerfile.StageImage) (*pb.Definition, error) {
+	want, err := reference.ParseNormalizedNamed(image.Name)
+	if err != nil {
+		return nil, err
+	}
+	for _, dt := range def.GetDef() {
+		var op pb.Op
+		if err := op.UnmarshalVT(dt); err != nil {
+			return nil, err
+		}
+		name, ok := strings.CutPrefix(op.GetSource().GetIdentifier(), "docker-image://")
+		if !ok {
+			continue
+		}
+		got, err := reference.ParseNormalizedNamed(name)
+		if err != nil || !sameImage(got, want) || platforms.FromOCI(op.GetPlatform().Spec()) != image.Platform {
+			continue
+		}
+		id := digest.FromBytes(dt)
+		last, err := (&pb.Op{Inputs: []*pb.Input{{Digest: id.String()}}}).MarshalVT()
+		if err != nil {
+			return nil, err
+		}
+		return &pb.Definition{Def: [][]byte{dt, last}, Metadata: map[string]*pb.OpMetadata{id.String(): def.GetMetadata()[id.String()]}}, nil
+	}
+	return nil, fmt.Errorf("%s is not fetched", image.Name)
+}
+
+// sameImage compares repository and tag, and the digest where both have one: BuildKit adds it.
+func sameImage(a, b reference.Named) bool {
+	tag := func(n reference.Named) string {
+		if t, ok := reference.TagNameOnly(n).(reference.Tagged); ok {
+			return t.Tag()
+		}
+		return ""
+	}
+	da, okA := a.(reference.Digested)
+	db, okB := b.(reference.Digested)
+	return a.Name() == b.Name() && tag(a) == tag(b) && (!okA || !okB || da.Digest() == db.Digest())
+}
+
+// otherBase reports whether the base image is for another platform, as its own config says. BuildKit warns of that (InvalidBaseImagePlatform).
+func (out built) otherBase(p platforms.Platform) bool {
+	base := out.converted.BaseImage
+	return base != nil && platforms.FromOCI(base.Platform) != p
+}
+
+// onlyBase reports whether all that is refused came with the base image, and the image starts nothing but the shell that its base starts: data
+// on a base image, which BuildKit builds.
+func onlyBase(report verify.Report, out built) bool {
+	config := out.converted.Image.Config
+	if len(config.Entrypoint) > 0 || len(config.Cmd) != 1 || !slices.Equal(config.Cmd, out.converted.BaseImage.Config.Cmd) {
+		return false
+	}
+	return slices.Contains([]string{"sh", "ash", "bash"}, path.Base(config.Cmd[0])) &&
+		!slices.ContainsFunc(report.Refused, func(f verify.Finding) bool { return !f.Base })
 }
 
 // pinnedByHand reports whether the user wrote another platform out for the exported image: that is their word.
@@ -147,21 +227,30 @@ func (t *target) gateError(report verify.Report) error {
 	return withSource(e, t.group.src.SourceMap, lineRange(e.Hints[0].Line))
 }
 
-// inVain lists the stages that were moved for a target whose image is refused: it is built again without the move.
-func (t *target) inVain(err error) []dockerfile.Refusal {
-	reason := ""
-	if gate, ok := errors.AsType[*GateError](err); ok {
-		reason = "the image is refused: " + gate.Report.Refused[0].String()
-	} else if test, ok := errors.AsType[*TestError](err); ok {
-		reason = fmt.Sprintf("test %q fails", test.Command)
+// inVain lists the stages that were moved for a target whose image holds code for the build platform: it is built again without the move,
+// unless the file's own text explains it. Whatever else is wrong with an image would be as wrong after a slower build.
+func (b *build) inVain(t *target, err error) []dockerfile.Refusal {
+	gate, ok := errors.AsType[*GateError](err)
+	if !ok || len(gate.Hints) > 0 || t.strategy != platforms.Auto {
+		return nil
 	}
-	if reason == "" || t.strategy != platforms.Auto {
+	i := slices.IndexFunc(gate.Report.Refused, func(f verify.Finding) bool { return f.Machine == b.host.Native.Architecture })
+	if i < 0 {
 		return nil
 	}
 	var out []dockerfile.Refusal
+	for _, stage := range t.moved() {
+		out = append(out, dockerfile.Refusal{Stage: stage, Target: t.platform, Reason: "the image is refused: " + gate.Report.Refused[i].String()})
+	}
+	return out
+}
+
+// moved lists the stages that were moved to the build platform.
+func (t *target) moved() []string {
+	var out []string
 	for _, s := range t.steps() {
 		if s.Moved {
-			out = append(out, dockerfile.Refusal{Stage: s.Stage, Target: t.platform, Reason: reason})
+			out = append(out, s.Stage)
 		}
 	}
 	return out
@@ -173,9 +262,14 @@ func (t *target) warnJudgement(ctx context.Context, j Judgement) {
 	for _, s := range t.steps() {
 		line = s.Line
 	}
-	list := j.Report.Refused // by verify=warn, or by the user's own word
+	var list []verify.Finding
+	for _, f := range j.Report.Refused { // by verify=warn, or by the user's own word
+		if !f.Base || !j.otherBase {
+			list = append(list, f)
+		}
+	}
 	for _, f := range j.Report.Warnings {
-		if f.Path != "" {
+		if f.Path != "" && !j.otherBase {
 			list = append(list, f)
 		}
 	}
@@ -213,6 +307,8 @@ type TestError struct {
 	Command string
 	// Emulated reports whether it ran under emulation.
 	Emulated bool
+	// Moved are the stages of the image that ran on the build platform instead of the target. Nil means none.
+	Moved []string
 	// Err is what happened.
 	Err error
 }
@@ -223,7 +319,11 @@ func (e *TestError) Error() string {
 	if e.Emulated {
 		how = " (under emulation)"
 	}
-	return fmt.Sprintf("test %q%s: %v", e.Command, how, e.Err)
+	out := fmt.Sprintf("test %q%s: %v", e.Command, how, e.Err)
+	if len(e.Moved) > 0 {
+		out += fmt.Sprintf("; if it passes with --strategy=emulate, moving %s was at fault", strings.Join(e.Moved, ", "))
+	}
+	return out
 }
 
 // Unwrap returns what happened.
@@ -235,7 +335,7 @@ func (b *build) test(ctx context.Context, t *target, out built, j *Judgement) er
 	emulated := !b.host.RunsNatively(platforms.FromOCI(platform))
 	for _, command := range t.tests {
 		if err := b.runTest(ctx, t, out, command, platform); err != nil {
-			return &TestError{Command: command, Emulated: emulated, Err: err}
+			return &TestError{Command: command, Emulated: emulated, Moved: t.moved(), Err: err}
 		}
 		if j.Tested = "tested"; emulated {
 			j.Tested = "tested under emulation"

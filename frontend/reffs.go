@@ -45,7 +45,7 @@ func (r refFS) Open(name string) (fs.File, error) { return &refFile{fs: r, name:
 
 // ReadDir lists a directory.
 func (r refFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	list, err := r.list(name, "", 0)
+	list, err := r.list(name, names{})
 	if err != nil {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
 	}
@@ -57,34 +57,61 @@ func (r refFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return slices.CompactFunc(out, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }), nil
 }
 
-// nameClasses are the characters that names are told apart by where a directory does not fit one message.
-var nameClasses = []string{"[0-3]", "[4-7]", "[8-9]", "[a-f]", "[g-m]", "[n-s]", "[t-z]", "[A-M]", "[N-Z]", "[^0-9a-zA-Z]"}
+// nameClasses are the characters that names are told apart by where a directory does not fit one message. Neighbours are in different classes, so
+// that numbers and words are split evenly.
+var nameClasses = []string{"[0369adgjmpsvyADGJMPSVY]", "[147behknqtwzBEHKNQTWZ]", "[^0369adgjmpsvyADGJMPSVY147behknqtwzBEHKNQTWZ]"}
 
-// maxPrefix bounds how many characters names are told apart by.
-const maxPrefix = 255
+// names are the names that begin and end with characters of certain classes.
+type names struct{ first, last []string }
 
-// list lists what begins like a pattern in a directory. A message holds so much; a larger directory is asked for in parts.
-func (r refFS) list(name, prefix string, depth int) ([]*fstypes.Stat, error) {
+// maxClasses bounds the characters that names are told apart by: no name is longer.
+const maxClasses = 255
+
+// pattern matches the names that are at least as long as they have classes.
+func (n names) pattern() string { return strings.Join(n.first, "") + "*" + strings.Join(n.last, "") }
+
+// exact matches the names that are just as long.
+func (n names) exact() string { return strings.Join(n.first, "") + strings.Join(n.last, "") }
+
+// parts are the longer names, told apart by one more character: from the back and from the front by turns, as many names have long endings or
+// beginnings in common.
+func (n names) parts() []names {
+	out := make([]names, 0, len(nameClasses))
+	for _, class := range nameClasses {
+		part := names{slices.Clone(n.first), slices.Clone(n.last)}
+		if len(n.first) < len(n.last) {
+			part.first = append(part.first, class)
+		} else {
+			part.last = slices.Insert(part.last, 0, class)
+		}
+		out = append(out, part)
+	}
+	return out
+}
+
+// list lists a directory. A message holds so much; a larger directory is asked for in parts.
+func (r refFS) list(name string, which names) ([]*fstypes.Stat, error) {
+	all := len(which.last) == 0
 	req := client.ReadDirRequest{Path: name}
-	if prefix != "" {
-		req.IncludePattern = prefix + "*"
+	if !all {
+		req.IncludePattern = which.pattern()
 	}
 	list, err := r.ref.ReadDir(r.ctx, req)
-	if err == nil || grpcerrors.Code(err) != codes.ResourceExhausted || depth >= maxPrefix {
+	if grpcerrors.Code(err) != codes.ResourceExhausted || len(which.first)+len(which.last) >= maxClasses {
 		return list, err
 	}
-	// Names that are the prefix itself, and no longer.
-	if prefix != "" {
-		if list, err = r.ref.ReadDir(r.ctx, client.ReadDirRequest{Path: name, IncludePattern: prefix}); err != nil {
+	list = nil
+	if !all {
+		if list, err = r.ref.ReadDir(r.ctx, client.ReadDirRequest{Path: name, IncludePattern: which.exact()}); err != nil {
 			return nil, err
 		}
 	}
-	for _, class := range nameClasses {
-		part, err := r.list(name, prefix+class, depth+1)
+	for _, part := range which.parts() {
+		more, err := r.list(name, part)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, part...)
+		list = append(list, more...)
 	}
 	return list, nil
 }

@@ -107,7 +107,7 @@ func (b *build) attempt(ctx context.Context, t *target, warn bool) (built, []doc
 	}
 	if out.err == nil && len(refused) == 0 {
 		out.judgement, out.err = b.judge(ctx, t, out)
-		refused = t.inVain(out.err)
+		refused = b.inVain(t, out.err)
 		if out.err != nil {
 			return out, refused
 		}

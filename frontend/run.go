@@ -63,7 +63,7 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 		return nil, err
 	}
 	if scanner != nil {
-		if err := b.scan(ctx, rb, scanner, done); err != nil {
+		if err := b.scanSBOM(ctx, rb, scanner, done); err != nil {
 			return nil, err
 		}
 	}
@@ -128,8 +128,8 @@ func (b *build) scanner(ctx context.Context, ui *dockerui.Client) (sbom.Scanner,
 	}, ui.SBOM.Parameters)
 }
 
-// scan adds an SBOM attestation to every target.
-func (b *build) scan(ctx context.Context, rb *dockerui.ResultBuilder, scanner sbom.Scanner, done []built) error {
+// scanSBOM adds an SBOM attestation to every target.
+func (b *build) scanSBOM(ctx context.Context, rb *dockerui.ResultBuilder, scanner sbom.Scanner, done []built) error {
 	byID := map[string]*dockerfile2llb.Result{}
 	for i, t := range b.targets {
 		byID[ctdplatforms.FormatAll(ctdplatforms.Normalize(t.platform.OCI()))] = done[i].converted

@@ -182,7 +182,6 @@ func (in *inspection) checkStarted(at, what string, judged map[string]bool) {
 		}
 		judged[at] = true
 		e := in.tree[at]
-		e.base = false
 		name := fmt.Sprintf("(%s) ", what)
 		switch {
 		case e.code != nil:
@@ -196,7 +195,7 @@ func (in *inspection) checkStarted(at, what string, judged map[string]bool) {
 			case problem != "":
 				in.sort(e, true, true, "/"+at, name+problem)
 			default:
-				in.fits++
+				in.report.Fitting++
 			}
 			return
 		case e.script != "":

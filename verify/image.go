@@ -59,7 +59,7 @@ func Image(ctx context.Context, p content.Provider, manifest ocispec.Descriptor,
 
 // FS verifies a root filesystem that is unpacked. Links are followed within it, so root should implement [fs.ReadLinkFS], as
 // [os.DirFS] does; entries of its directories that have a method ReadLink() (string, error) themselves are asked instead. Several files are
-// read at once. Want.BaseLayers means nothing here, Want.Likely nothing elsewhere.
+// read at once. Want.Likely means nothing elsewhere.
 func FS(root fs.FS, image ocispec.Image, want Want) (Report, error) {
 	t, err := scanFS(root, want.Likely)
 	if err != nil {
@@ -110,8 +110,8 @@ func (r *Reader) Image(ctx context.Context, manifest ocispec.Descriptor, want Wa
 		return Report{}, err
 	}
 	t := tree{}
-	for i, l := range read {
-		if err := t.apply(l, i < want.BaseLayers); err != nil {
+	for _, l := range read {
+		if err := t.apply(l); err != nil {
 			return Report{}, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -194,14 +195,6 @@ func TestVerdicts(t *testing.T) {
 			says: []string{"excepted: /usr/bin/foreign is for amd64", "excepted: /usr/lib/firmware/a/b.elf is for amd64"},
 		},
 		{
-			name: "it came with the base", layers: [][]byte{alpine, archive(item{name: "usr/bin/odd", data: amd64Static}), archive(item{name: "x", data: nil})},
-			want: Want{BaseLayers: 2}, verdict: Verified, says: []string{"warning: /usr/bin/odd is for amd64; it came with the base image"},
-		},
-		{
-			name: "the base's, and the entrypoint", config: ocispec.ImageConfig{Entrypoint: []string{"odd"}}, layers: [][]byte{alpine, archive(item{name: "usr/bin/odd", data: amd64Static})},
-			want: Want{BaseLayers: 2}, verdict: Refused, says: []string{"refused: /usr/bin/odd (entrypoint) is for amd64"},
-		},
-		{
 			name: "hidden by a whiteout", layers: [][]byte{archive(item{name: "usr/bin/app", data: amd64Static}), archive(item{name: "usr/bin/.wh.app"})}, verdict: NothingToVerify,
 		},
 		{
@@ -310,6 +303,53 @@ func said(r Report) []string {
 		out = append(out, "warning: "+f.String())
 	}
 	return out
+}
+
+// TestBaseFiles excuses what came with a base image, unless it is started.
+func TestBaseFiles(t *testing.T) {
+	t.Parallel()
+	arm64 := parsed(t, "linux/arm64")
+	layers := [][]byte{alpine, archive(item{name: "usr/bin/odd", data: amd64Static}), archive(item{name: "usr/bin/new", data: amd64Static})}
+	for _, tc := range []struct {
+		name    string
+		config  ocispec.ImageConfig
+		base    []string
+		verdict Verdict
+		says    []string
+	}{
+		{name: "nothing is known", verdict: Refused, says: []string{"refused: /usr/bin/new is for amd64", "refused: /usr/bin/odd is for amd64"}},
+		{
+			name: "one is the base's", base: []string{"/usr/bin/odd"}, verdict: Refused,
+			says: []string{"refused: /usr/bin/new is for amd64", "warning: /usr/bin/odd is for amd64; it came with the base image"},
+		},
+		{
+			name: "all are", base: []string{"/usr/bin/odd", "/usr/bin/new"}, verdict: Verified,
+			says: []string{"warning: /usr/bin/new is for amd64; it came with the base image", "warning: /usr/bin/odd is for amd64; it came with the base image"},
+		},
+		{
+			name: "it is started", config: ocispec.ImageConfig{Entrypoint: []string{"odd"}}, base: []string{"/usr/bin/odd", "/usr/bin/new"}, verdict: Refused,
+			says: []string{
+				"refused: /usr/bin/odd (entrypoint) is for amd64; it came with the base image",
+				"warning: /usr/bin/new is for amd64; it came with the base image",
+			},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := store{}
+			report, err := NewReader(s).Image(t.Context(), s.image(arm64, tc.config, layers...), Want{Platform: arm64})
+			if err != nil {
+				t.Fatal(err)
+			}
+			report.Excuse(func(path string) bool { return slices.Contains(tc.base, path) })
+			if report.Verdict != tc.verdict {
+				t.Errorf("verdict %q, want %q", report.Verdict, tc.verdict)
+			}
+			if diff := cmp.Diff(tc.says, said(report)); diff != "" {
+				t.Errorf("it says (-want +got)\n%s", diff)
+			}
+		})
+	}
 }
 
 // TestUnpacked judges a root filesystem that is a folder.
@@ -445,7 +485,7 @@ func FuzzLayer(f *testing.F) {
 			}
 			root := tree{}
 			for _, l := range []*layer{base, l, base} {
-				if err := root.apply(l, false); err != nil {
+				if err := root.apply(l); err != nil {
 					t.Fatal(err)
 				}
 			}

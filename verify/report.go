@@ -22,15 +22,9 @@ type Want struct {
 	// Except are patterns of paths that may hold another machine's code, as in a .dockerignore file: "/usr/lib/firmware/**". Nil
 	// means none.
 	Except []string
-	// Base reports whether a file, by its path from the root, came with the base image unchanged; it is asked only about files that are for
-	// another machine. Nil means that nothing is known beyond BaseLayers.
-	Base func(path string) bool
 	// Likely looks only at files that are executable or named like a library: reading any other takes a round trip of some file systems.
 	// Machine code in a file that is neither is then not seen; nothing can start it.
 	Likely bool
-	// BaseLayers is how many of the image's first layers are its base image's: a foreign file that came with them is a warning, unless
-	// it is what the image starts. Zero means that nothing is known of a base.
-	BaseLayers int
 }
 
 // Report is what was found in one image.
@@ -43,6 +37,8 @@ type Report struct {
 	Verdict    Verdict             `json:"verdict,omitzero"`
 	// Machines counts the programs and libraries by what they are for, the most frequent first. Nil means that there are none.
 	Machines []Machine `json:"machines,omitempty"`
+	// Fitting is how many of them run on the platform; zero means that there is nothing to verify.
+	Fitting int `json:"fitting,omitempty"`
 	// Interpreter is what loads the program that the image starts, or else most of its programs; empty if all are static.
 	Interpreter string `json:"interpreter,omitempty"`
 	// Refused are the reasons for that verdict, Excepted what an exception allows, and Warnings what is worth a look. Nil means none.
@@ -63,6 +59,12 @@ type Finding struct {
 	Path string `json:"path,omitempty"`
 	// Message says what is wrong with it.
 	Message string `json:"message"`
+	// Machine is what its machine code is for, where that is what is wrong with it; empty if something else is.
+	Machine string `json:"machine,omitempty"`
+	// Started reports whether the file is what the image starts.
+	Started bool `json:"started,omitempty"`
+	// Base reports whether the file came with the base image, as [Report.Excuse] finds out.
+	Base bool `json:"base,omitempty"`
 }
 
 // String is the finding on one line.
@@ -91,7 +93,6 @@ type inspection struct {
 	report Report
 	counts map[string]int
 	interp map[string]int
-	fits   int
 }
 
 // inspect judges a root filesystem.
@@ -152,11 +153,11 @@ func sameMachine(a, b platforms.Platform) bool {
 }
 
 func (in *inspection) refuse(path, message string) {
-	in.report.Refused = append(in.report.Refused, Finding{path, message})
+	in.report.Refused = append(in.report.Refused, Finding{Path: path, Message: message})
 }
 
 func (in *inspection) warn(path, message string) {
-	in.report.Warnings = append(in.report.Warnings, Finding{path, message})
+	in.report.Warnings = append(in.report.Warnings, Finding{Path: path, Message: message})
 }
 
 // checkFile judges machine code that the image does not start by itself.
@@ -172,35 +173,32 @@ func (in *inspection) checkFile(e entry) {
 		if c.Format == PE && in.want.Platform.OS != "windows" {
 			return // nothing executes it there
 		}
-		in.judge(e, role != other, at, mismatch(c, in.want.Platform))
+		in.sort(e, role != other, false, at, mismatch(c, in.want.Platform))
 		return
 	}
-	in.fits++
+	in.report.Fitting++
 	if role != executablePath || !e.executable {
 		return
 	}
 	if problem := in.loader(c); problem != "" {
-		in.judge(e, true, at, problem)
+		in.sort(e, true, false, at, problem)
 	}
 }
 
-// judge sorts what is wrong with a file.
-func (in *inspection) judge(e entry, matters bool, at, message string) {
-	in.sort(e, matters, false, at, message)
-}
-
-// sort is judge for a file that the image starts, too.
+// sort sorts what is wrong with a file. It matters if the file is executed or loaded.
 func (in *inspection) sort(e entry, matters, started bool, at, message string) {
-	allowed, err := in.except.MatchesOrParentMatches(e.path)
-	switch {
+	f := Finding{Path: at, Message: message, Started: started}
+	if e.code != nil && !e.code.Fits(in.want.Platform) {
+		f.Machine = e.code.String()
+	}
+	r := &in.report
+	switch allowed, err := in.except.MatchesOrParentMatches(e.path); {
 	case err == nil && allowed:
-		in.report.Excepted = append(in.report.Excepted, Finding{at, message})
-	case !matters:
-		in.warn(at, message)
-	case e.base || !started && in.want.Base != nil && in.want.Base(at):
-		in.warn(at, message+"; it came with the base image")
+		r.Excepted = append(r.Excepted, f)
+	case matters:
+		r.Refused = append(r.Refused, f)
 	default:
-		in.refuse(at, message)
+		r.Warnings = append(r.Warnings, f)
 	}
 }
 
@@ -245,7 +243,7 @@ func (in *inspection) count(c Code) {
 	}
 }
 
-// conclude says the verdict.
+// conclude sums up.
 func (in *inspection) conclude() {
 	r := &in.report
 	for _, name := range slices.Sorted(maps.Keys(in.counts)) {
@@ -259,14 +257,37 @@ func (in *inspection) conclude() {
 			}
 		}
 	}
+	r.decide()
+}
+
+// decide says the verdict.
+func (r *Report) decide() {
 	switch {
 	case len(r.Refused) > 0:
 		r.Verdict = Refused
 	case len(r.Excepted) > 0:
 		r.Verdict = Excepted
-	case in.fits > 0:
+	case r.Fitting > 0:
 		r.Verdict = Verified
 	default:
 		r.Verdict = NothingToVerify
 	}
+}
+
+// Excuse turns the refusal of files that came with the base image into warnings, unless the image starts them, and decides anew. Its
+// argument tells of a path from the root whether the file is the base image's, unchanged; it is asked about refused files only.
+func (r *Report) Excuse(came func(path string) bool) {
+	var still []Finding
+	for _, f := range r.Refused {
+		if f.Base = f.Path != "" && came(f.Path); f.Base {
+			f.Message += "; it came with the base image"
+		}
+		if f.Base && !f.Started {
+			r.Warnings = append(r.Warnings, f)
+			continue
+		}
+		still = append(still, f)
+	}
+	r.Refused = still
+	r.decide()
 }

@@ -35,7 +35,6 @@ type entry struct {
 	link, script string
 	executable   bool
 	code         *Code
-	base         bool // it came with the base image
 }
 
 // tree is a root filesystem.
@@ -108,7 +107,7 @@ func (l *layer) hides(name string) bool {
 
 // apply puts a layer on top of a filesystem: first what it hides (OCI image spec, "Whiteouts": they apply to the layers below only), then what it
 // brings. base marks what it brings as the base image's.
-func (t tree) apply(l *layer, base bool) error {
+func (t tree) apply(l *layer) error {
 	hidden := map[string]bool{} // whole, with all below
 	emptied := map[string]bool{}
 	for _, e := range l.entries {
@@ -139,7 +138,7 @@ func (t tree) apply(l *layer, base bool) error {
 			e = target
 		case file, symlink:
 		}
-		e.path, e.base = at, base
+		e.path = at
 		t[at] = e
 	}
 	if len(t) > maxKept {

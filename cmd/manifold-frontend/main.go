@@ -1,5 +1,6 @@
 // Command manifold-frontend is the gateway frontend as an image: BuildKit starts it for a "# syntax=" line or gateway.v0
-// and hands it the request over its standard input and output. It is of no use by hand, but for -version.
+// and hands it the request over its standard input and output, and again, with "scan", to verify what was built. It is of no use by hand,
+// but for -version.
 package main
 
 import (
@@ -24,7 +25,15 @@ func main() {
 		fmt.Println("manifold-frontend", version)
 		return
 	}
-	if err := grpcclient.RunFromEnvironment(appcontext.Context(), frontend.Config{}.Build); err != nil {
+	if flag.Arg(0) == frontend.ScanCommand {
+		fail(frontend.Scan(flag.Arg(1)))
+		return
+	}
+	fail(grpcclient.RunFromEnvironment(appcontext.Context(), frontend.Config{}.Build))
+}
+
+func fail(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "manifold-frontend:", err)
 		os.Exit(1)
 	}

@@ -4,7 +4,8 @@
 //
 // The command finds the daemons in its environment: BUILDKIT_HOST is a private buildkitd, REGISTRY a registry on
 // loopback (host:port), and PATH begins with a folder that holds manifold, buildctl, buildx and crane. When it ends, so
-// does everything the sandbox started. The exit code is the command's.
+// does everything the sandbox started. The exit code is the command's. With -frontend before the command, the gateway
+// image of this checkout is built and pushed too, and FRONTEND is its reference.
 package main
 
 import (
@@ -28,8 +29,12 @@ func main() {
 }
 
 func run(args []string) (code int, err error) {
+	withFrontend := len(args) > 0 && args[0] == "-frontend"
+	if withFrontend {
+		args = args[1:]
+	}
 	if len(args) == 0 {
-		return 2, errors.New("usage: sandbox COMMAND [ARG]…")
+		return 2, errors.New("usage: sandbox [-frontend] COMMAND [ARG]…")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -41,6 +46,13 @@ func run(args []string) (code int, err error) {
 	env, err := bench.Env(ctx)
 	if err != nil {
 		return 1, err
+	}
+	if withFrontend {
+		ref, err := bench.Frontend(ctx)
+		if err != nil {
+			return 1, err
+		}
+		env = append(env, "FRONTEND="+ref)
 	}
 	cmd := exec.CommandContext(ctx, "env", append(env, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

@@ -1,0 +1,111 @@
+package frontend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/platforms"
+	"github.com/manifold-build/manifold/verify"
+)
+
+// ScanCommand is the first argument with which the frontend's image is run to verify a root filesystem that is mounted in it.
+const ScanCommand = "scan"
+
+// Where the scan finds the image, and where it leaves its report.
+const (
+	scanImage  = "/run/manifold/image"
+	scanResult = "/run/manifold/result"
+	scanReport = "report.json"
+)
+
+// scanRequest is what a scan is asked, as the command's second argument.
+type scanRequest struct {
+	Platform platforms.Platform  `json:"platform"`
+	Config   platforms.Platform  `json:"config"`
+	Start    ocispec.ImageConfig `json:"start"`
+	Except   []string            `json:"except,omitempty"`
+}
+
+// Scan answers a request that [ScanCommand] came with: it verifies the root filesystem that is mounted in this container. It is what the gate
+// runs the frontend's own image for.
+func Scan(request string) (err error) {
+	var req scanRequest
+	if err := json.Unmarshal([]byte(request), &req); err != nil {
+		return fmt.Errorf("the request: %w", err)
+	}
+	root, err := os.OpenRoot(scanImage)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	image := ocispec.Image{Platform: req.Config.OCI(), Config: req.Start}
+	report, err := verify.FS(root.FS(), image, verify.Want{Platform: req.Platform, Except: req.Except, Likely: true})
+	if err != nil {
+		return err
+	}
+	dt, err := json.Marshal(report)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path.Join(scanResult, scanReport), dt, 0o644) //nolint:gosec // BuildKit reads it
+}
+
+// ownImage is a gateway client that knows the image it was started from; one in the process of a client was started from none.
+type ownImage interface{ CurrentFrontend() (*llb.State, error) }
+
+// scan verifies a target's image by an exec of the frontend's own image on the build platform, which is cached like every other. Not ok means
+// that this process was not started from an image, or that the exec failed.
+func (b *build) scan(ctx context.Context, t *target, out built, image ocispec.Image, want verify.Want) (report verify.Report, ok bool, err error) {
+	own, ok := b.started.(ownImage)
+	if !ok {
+		return report, false, nil
+	}
+	self, err := own.CurrentFrontend()
+	if err != nil || self == nil {
+		return report, false, err
+	}
+	request, err := json.Marshal(scanRequest{
+		Platform: want.Platform, Config: platforms.FromOCI(image.Platform), Except: want.Except,
+		Start: ocispec.ImageConfig{
+			Entrypoint: image.Config.Entrypoint, Cmd: image.Config.Cmd, Env: image.Config.Env, WorkingDir: image.Config.WorkingDir,
+		},
+	})
+	if err != nil {
+		return report, false, err
+	}
+	run := self.Run(
+		llb.Args([]string{os.Args[0], ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone),
+		llb.AddMount(scanImage, out.converted.State, llb.Readonly), llb.WithCustomName(fmt.Sprintf("[%s] verify", t.platform)),
+	)
+	def, err := run.AddMount(scanResult, llb.Scratch()).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	if err != nil {
+		return report, false, err
+	}
+	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	if err != nil && ctx.Err() == nil {
+		return report, false, nil //nolint:nilerr // the file API says better what is wrong
+	}
+	if err != nil {
+		return report, false, err
+	}
+	ref, err := res.SingleRef()
+	if err != nil {
+		return report, false, err
+	}
+	dt, err := ref.ReadFile(ctx, client.ReadRequest{Filename: scanReport})
+	if err != nil {
+		return report, false, err
+	}
+	if err := json.Unmarshal(dt, &report); err != nil {
+		return report, false, fmt.Errorf("the report: %w", err)
+	}
+	return report, true, nil
+}
