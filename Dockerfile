@@ -7,6 +7,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY platforms platforms
+COPY internal internal
 COPY verify verify
 COPY frontend frontend
 COPY cmd/manifold-frontend cmd/manifold-frontend

@@ -17,6 +17,7 @@ import (
 // smallMessages is a directory whose listing holds so many names a message, as BuildKit's holds 16 MiB.
 type smallMessages struct {
 	client.Reference
+
 	names []string
 	limit int
 	calls *int

@@ -91,7 +91,7 @@ func (b *build) scan(ctx context.Context, t *target, out built, image ocispec.Im
 	}
 	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
 	if err != nil && ctx.Err() == nil {
-		return report, false, nil //nolint:nilerr // the file API says better what is wrong
+		return report, false, nil // the file API says better what is wrong
 	}
 	if err != nil {
 		return report, false, err

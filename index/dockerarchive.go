@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/internal/ocijson"
 )
 
 // dockerArchive is what docker save writes: a source of blobs. It holds no manifests, so they are made up from what it says, and layers have the
@@ -39,7 +41,7 @@ func openDocker(f files) (*dockerArchive, []ocispec.Descriptor, error) {
 		return nil, nil, fmt.Errorf("it is not an archive of docker save: %w", err)
 	}
 	var list []dockerImage
-	if err := json.Unmarshal(raw, &list); err != nil {
+	if err := ocijson.Unmarshal(raw, &list); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", dockerManifest, err)
 	}
 	if len(list) == 0 || len(list) > maxImages {
@@ -64,7 +66,7 @@ func (a *dockerArchive) add(image dockerImage) (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, err
 	}
 	var parsed ocispec.Image
-	if err := json.Unmarshal(config, &parsed); err != nil {
+	if err := ocijson.Unmarshal(config, &parsed); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	ids := parsed.RootFS.DiffIDs

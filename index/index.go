@@ -1,8 +1,6 @@
 package index
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -10,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/manifold-build/manifold/internal/ocijson"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -71,9 +70,9 @@ type Image struct {
 }
 
 // parseIndex reads an index, checking what would make it mean two things.
-func parseIndex(raw []byte) (ocispec.Index, error) {
+func parseIndex(raw []byte, mediaType string) (ocispec.Index, error) {
 	var x ocispec.Index
-	if err := decode(raw, &x); err != nil {
+	if err := ocijson.Manifest(raw, mediaType, &x); err != nil {
 		return x, fmt.Errorf("index: %w", err)
 	}
 	if len(x.Manifests) > maxImages {
@@ -87,29 +86,14 @@ func parseIndex(raw []byte) (ocispec.Index, error) {
 	return x, nil
 }
 
-// decode reads a manifest that is either an index or an image, never both.
-func decode(raw []byte, into any) error {
-	var both struct {
-		Manifests json.RawMessage `json:"manifests"`
-		Config    json.RawMessage `json:"config"`
-	}
-	if err := json.Unmarshal(raw, &both); err != nil {
-		return err
-	}
-	if both.Manifests != nil && both.Config != nil {
-		return errors.New("it is an index and an image at once")
-	}
-	return json.Unmarshal(raw, into)
-}
-
 // fill completes an image from its manifest and its config.
 func (image *Image) fill(rawManifest, rawConfig []byte) error {
 	var m ocispec.Manifest
-	if err := decode(rawManifest, &m); err != nil {
+	if err := ocijson.Manifest(rawManifest, image.Descriptor.MediaType, &m); err != nil {
 		return fmt.Errorf("manifest %s: %w", image.Descriptor.Digest, err)
 	}
 	var config ocispec.Image
-	if err := json.Unmarshal(rawConfig, &config); err != nil {
+	if err := ocijson.Unmarshal(rawConfig, &config); err != nil {
 		return fmt.Errorf("config %s: %w", m.Config.Digest, err)
 	}
 	image.Config, image.Layers, image.Created = m.Config, m.Layers, config.Created

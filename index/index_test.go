@@ -361,3 +361,38 @@ func writeTar(t *testing.T, files map[string][]byte) string {
 	}
 	return path
 }
+
+// TestAmbiguousIndex refuses an index that others may read in another way.
+func TestAmbiguousIndex(t *testing.T) {
+	t.Parallel()
+	for name, doc := range map[string]string{
+		"an image too":       `{"schemaVersion":2,"mediaType":"%s","manifests":[],"config":{},"layers":[]}`,
+		"manifests twice":    `{"schemaVersion":2,"mediaType":"%s","manifests":[],"manifests":[]}`,
+		"in capitals":        `{"schemaVersion":2,"mediaType":"%s","manifests":[],"Manifests":[]}`,
+		"another media type": `{"schemaVersion":2,"mediaType":"x%s","manifests":[]}`,
+		"deep":               `{"schemaVersion":2,"mediaType":"%s","manifests":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			put := func(name string, dt []byte) {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name), dt, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			raw := fmt.Appendf(nil, doc, ocispec.MediaTypeImageIndex)
+			d := digest.FromBytes(raw)
+			put("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
+			put("blobs/sha256/"+d.Encoded(), raw)
+			put("index.json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, ocispec.MediaTypeImageIndex, d, len(raw)))
+			source, err := index.Open(t.Context(), index.Registry{}, "oci-layout:"+dir)
+			if err == nil {
+				_ = source.Close()
+				t.Error("it is accepted")
+			}
+		})
+	}
+}

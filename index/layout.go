@@ -3,7 +3,6 @@ package index
 import (
 	"archive/tar"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,8 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/internal/ocijson"
 )
 
 // maxArchiveEntries bounds the files of an archive that is read.
@@ -153,7 +154,7 @@ func (l layout) top() (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, err
 	}
 	var top ocispec.Index
-	if err := json.Unmarshal(raw, &top); err != nil {
+	if err := ocijson.Unmarshal(raw, &top); err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("index.json: %w", err)
 	}
 	if len(top.Manifests) == 0 {

@@ -127,7 +127,7 @@ func (s *Source) read(ctx context.Context, desc ocispec.Descriptor) error {
 	}
 	s.Index = Index{Descriptor: desc, Raw: raw, Images: []Image{{Descriptor: desc}}}
 	if s.Index.IsIndex() {
-		parsed, err := parseIndex(raw)
+		parsed, err := parseIndex(raw, desc.MediaType)
 		if err != nil {
 			return err
 		}

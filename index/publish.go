@@ -110,7 +110,7 @@ func tagErrors(moves []Move, errs []error) error {
 func complete(ctx context.Context, resolver remotes.Resolver, m Move) error {
 	want := []digest.Digest{m.Descriptor.Digest}
 	if images.IsIndexType(m.Descriptor.MediaType) {
-		x, err := parseIndex(m.Raw)
+		x, err := parseIndex(m.Raw, m.Descriptor.MediaType)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package index
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/manifold-build/manifold/internal/ocijson"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -68,7 +68,7 @@ func readImage(ctx context.Context, f remotes.Fetcher, image *Image) error {
 		return err
 	}
 	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil {
+	if err := ocijson.Manifest(raw, image.Descriptor.MediaType, &m); err != nil {
 		return fmt.Errorf("manifest %s: %w", image.Descriptor.Digest, err)
 	}
 	config, err := fetch(ctx, f, m.Config)

@@ -3,7 +3,6 @@ package verify
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/manifold-build/manifold/internal/ocijson"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -80,11 +80,11 @@ func NewReader(from Fetcher) *Reader { return &Reader{from: from, layers: newLay
 // Image verifies one image.
 func (r *Reader) Image(ctx context.Context, manifest ocispec.Descriptor, want Want) (Report, error) {
 	var m ocispec.Manifest
-	if err := r.readJSON(ctx, manifest, &m); err != nil {
+	if err := r.readJSON(ctx, manifest, func(dt []byte) error { return ocijson.Manifest(dt, manifest.MediaType, &m) }); err != nil {
 		return Report{}, fmt.Errorf("manifest %s: %w", manifest.Digest, err)
 	}
 	var image ocispec.Image
-	if err := r.readJSON(ctx, m.Config, &image); err != nil {
+	if err := r.readJSON(ctx, m.Config, func(dt []byte) error { return ocijson.Unmarshal(dt, &image) }); err != nil {
 		return Report{}, fmt.Errorf("config %s: %w", m.Config.Digest, err)
 	}
 	if len(m.Layers) > maxLayers {
@@ -119,7 +119,7 @@ func (r *Reader) Image(ctx context.Context, manifest ocispec.Descriptor, want Wa
 }
 
 // readJSON reads a small blob and checks its digest.
-func (r *Reader) readJSON(ctx context.Context, desc ocispec.Descriptor, into any) (err error) {
+func (r *Reader) readJSON(ctx context.Context, desc ocispec.Descriptor, parse func([]byte) error) (err error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (r *Reader) readJSON(ctx context.Context, desc ocispec.Descriptor, into any
 	if got := desc.Digest.Algorithm().FromBytes(dt); got != desc.Digest {
 		return fmt.Errorf("its bytes have the digest %s", got)
 	}
-	return json.Unmarshal(dt, into)
+	return parse(dt)
 }
 
 // errDigest: nothing is said of bytes that are not the ones asked for.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -349,6 +350,52 @@ func TestBaseFiles(t *testing.T) {
 				t.Errorf("it says (-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestAmbiguousDocuments says nothing of an image whose documents others may read in another way.
+func TestAmbiguousDocuments(t *testing.T) {
+	t.Parallel()
+	arm64 := parsed(t, "linux/arm64")
+	s := store{}
+	good := s.image(arm64, ocispec.ImageConfig{}, alpine)
+	manifest := string(s[good.Digest])
+	var m ocispec.Manifest
+	if err := json.Unmarshal(s[good.Digest], &m); err != nil {
+		t.Fatal(err)
+	}
+	config := string(s[m.Config.Digest])
+	for name, doc := range map[string]string{
+		"an index too":             strings.Replace(manifest, `{`, `{"manifests":[],`, 1),
+		"layers twice":             strings.Replace(manifest, `{`, `{"layers":[],`, 1),
+		"layers in capitals":       strings.Replace(manifest, `{`, `{"Layers":[],`, 1),
+		"a digest twice":           strings.Replace(manifest, `"digest"`, `"digest":"sha256:00","digest"`, 1),
+		"another media type":       strings.Replace(manifest, "manifest.v1", "index.v1", 1),
+		"deep":                     strings.Replace(manifest, `{`, `{"x":`+strings.Repeat("[", 1000)+strings.Repeat("]", 1000)+`,`, 1),
+		"architecture twice":       strings.Replace(config, `{`, `{"architecture":"amd64",`, 1),
+		"architecture in capitals": strings.Replace(config, `{`, `{"Architecture":"amd64",`, 1),
+		"a list":                   "[]",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := maps.Clone(s)
+			desc := s.put(ocispec.MediaTypeImageManifest, []byte(doc))
+			if strings.Contains(doc, "rootfs") {
+				bad := m
+				bad.Config = s.put(ocispec.MediaTypeImageConfig, []byte(doc))
+				desc = s.put(ocispec.MediaTypeImageManifest, bad)
+			}
+			report, err := NewReader(s).Image(t.Context(), desc, Want{Platform: arm64})
+			if err == nil {
+				t.Errorf("it is %s", report.Verdict)
+			}
+			if report.Verdict != 0 {
+				t.Errorf("the verdict %s beside an error", report.Verdict)
+			}
+		})
+	}
+	if _, err := NewReader(s).Image(t.Context(), good, Want{Platform: arm64}); err != nil {
+		t.Error(err)
 	}
 }
 
