@@ -92,13 +92,22 @@ func (f *buildFlags) display(ctx context.Context, s streams, do func(progress fu
 	})
 	eg.Go(func() error {
 		defer close(status)
-		return do(func(st *client.SolveStatus) { status <- st })
+		return do(func(st *client.SolveStatus) {
+			st.Warnings = slices.DeleteFunc(st.Warnings, isAboutHeader)
+			status <- st
+		})
 	})
 	err = eg.Wait()
 	if mode != progressui.QuietMode && mode != progressui.RawJSONMode {
 		printWarnings(s, warnings)
 	}
 	return err
+}
+
+// isAboutHeader reports whether BuildKit wonders at platforms that the request does not name: the Dockerfile's header does, and
+// the result is compared with that.
+func isAboutHeader(w *client.VertexWarning) bool {
+	return strings.HasPrefix(string(w.Short), "Requested platforms ")
 }
 
 // printWarnings lists the warnings of a build under its progress, each once.
