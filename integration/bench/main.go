@@ -43,6 +43,8 @@ type figure struct {
 	// most is the goal: the largest ratio of our time to theirs. Where it is below a half, the goal is how many times faster we
 	// are to be, and printed so.
 	most float64
+	// after returns a further row, when both sides have been run; nil if there is none.
+	after func() string
 }
 
 // side is one of the two things compared.
@@ -63,7 +65,7 @@ func measure(ctx context.Context, pattern string) (err error) {
 	}
 	defer func() { err = errors.Join(err, bench.Close()) }()
 	figures := []figure{}
-	for _, prepare := range []func(context.Context, *sandbox.Bench, *regexp.Regexp) ([]figure, error){all, automatic} {
+	for _, prepare := range []func(context.Context, *sandbox.Bench, *regexp.Regexp) ([]figure, error){all, automatic, gate} {
 		some, err := prepare(ctx, bench, match)
 		if err != nil {
 			return err
@@ -104,6 +106,9 @@ func (f figure) print(ctx context.Context) error {
 	}
 	_, err := fmt.Printf("| %s | %s: %.2f s | %s: %.2f s | %s | %s |\n",
 		f.name, f.ours.name, o.Seconds(), f.theirs.name, t.Seconds(), ratio, goal)
+	if err == nil && f.after != nil {
+		_, err = fmt.Println(f.after())
+	}
 	return err
 }
 

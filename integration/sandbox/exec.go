@@ -20,6 +20,8 @@ import (
 type Output struct {
 	Stdout, Stderr string
 	Code           int
+	// PeakMemory is the most that was resident at once, in bytes.
+	PeakMemory int64
 }
 
 // Exec runs a program with the bench's environment (see [Bench.Env]) in the folder dir, the working directory if empty.
@@ -37,7 +39,11 @@ func (b *Bench) Exec(ctx context.Context, dir string, args ...string) (Output, e
 	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = nil
 	}
-	return Output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}, err
+	out := Output{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		out.PeakMemory = usage.Maxrss << 10
+	}
+	return out, err
 }
 
 var envOnce sync.Map // of *Bench to func() ([]string, error)
