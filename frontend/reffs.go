@@ -151,25 +151,55 @@ type refFile struct {
 	fs   refFS
 	name string
 	at   int
+	// ahead is what was read and not yet asked for.
+	ahead []byte
 }
+
+var _ io.ReaderAt = (*refFile)(nil)
+
+// leastRead is how much of a file is asked for at least, in bytes: a program's headers fit.
+const leastRead = 4 << 10
 
 // Stat describes the file.
 func (f *refFile) Stat() (fs.FileInfo, error) { return f.fs.Stat(f.name) }
 
-// Read asks for the next bytes.
+// Read returns the next bytes.
 func (f *refFile) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	dt, err := f.fs.ref.ReadFile(f.fs.ctx, client.ReadRequest{Filename: f.name, Range: &client.FileRange{Offset: f.at, Length: min(len(p), maxRead)}})
+	if len(f.ahead) == 0 {
+		dt, err := f.fs.read(f.name, f.at, max(len(p), leastRead))
+		if err != nil {
+			return 0, err
+		}
+		if len(dt) == 0 {
+			return 0, io.EOF
+		}
+		f.at += len(dt)
+		f.ahead = dt
+	}
+	n := copy(p, f.ahead)
+	f.ahead = f.ahead[n:]
+	return n, nil
+}
+
+// ReadAt reads anywhere in the file.
+func (f *refFile) ReadAt(p []byte, offset int64) (int, error) {
+	dt, err := f.fs.read(f.name, int(offset), len(p))
+	n := copy(p, dt)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (r refFS) read(name string, offset, n int) ([]byte, error) {
+	dt, err := r.ref.ReadFile(r.ctx, client.ReadRequest{Filename: name, Range: &client.FileRange{Offset: offset, Length: min(n, maxRead)}})
 	if err != nil {
-		return 0, &fs.PathError{Op: "read", Path: f.name, Err: err}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}
-	if len(dt) == 0 {
-		return 0, io.EOF
-	}
-	f.at += len(dt)
-	return copy(p, dt), nil
+	return dt, nil
 }
 
 // Close does nothing.

@@ -232,7 +232,7 @@ func (h elfHeader) readAttributes(r *window, c *Code) {
 		if size > maxAttributes {
 			return
 		}
-		section := found[uint64(h.order.Uint32(s[16:]))]
+		section := found(uint64(h.order.Uint32(s[16:])))
 		arch, hard := parseAttributes(section[:min(int(size), len(section))], h.order)
 		c.HardFloat = c.HardFloat || hard
 		c.Level = armLevel(arch)

@@ -10,8 +10,6 @@ import (
 	"io/fs"
 	"path"
 	"strings"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -103,7 +101,7 @@ func readFile(r io.Reader, size int64, executable bool) (entry, bool, error) {
 	if format == 0 && (!script || !executable) {
 		return e, executable, nil
 	}
-	w := newWindow(io.MultiReader(bytes.NewReader(head), r))
+	w := newWindow(head, r)
 	defer w.close()
 	switch format {
 	case ELF:
@@ -130,105 +128,6 @@ func interpreterOf(head []byte) string {
 		return ""
 	}
 	return words[0]
-}
-
-// scanFS reads a whole root filesystem. Links are read if the file system has them (io/fs.ReadLinkFS).
-func scanFS(root fs.FS, likely bool) (tree, error) {
-	list, err := listFS(root)
-	if err != nil {
-		return nil, err
-	}
-	entries, kept := make([]entry, len(list)), make([]bool, len(list))
-	var eg errgroup.Group
-	eg.SetLimit(parallelFiles)
-	for i, at := range list {
-		if likely && !at.isLikely() {
-			continue
-		}
-		eg.Go(func() (err error) {
-			if entries[i], kept[i], err = lookAt(root, at.name, at.d); err != nil {
-				err = fmt.Errorf("/%s: %w", at.name, err)
-			}
-			return err
-		})
-	}
-	if err := eg.Wait(); err != nil {
-		return nil, err
-	}
-	t, names := tree{}, 0
-	for i, e := range entries {
-		if !kept[i] {
-			continue
-		}
-		names += len(e.path) + len(e.link) + len(e.script)
-		t[e.path] = e
-		switch {
-		case len(t) > maxKept:
-			return nil, &LimitError{"links and programs", maxKept}
-		case names > maxNames:
-			return nil, &LimitError{"bytes of names", maxNames}
-		}
-	}
-	return t, nil
-}
-
-// parallelFiles is how many files are read at once: each read of a file system may be a round trip.
-const parallelFiles = 16
-
-// listed is a file or link of a file system.
-type listed struct {
-	name string
-	d    fs.DirEntry
-}
-
-// isLikely reports whether a file may be started or loaded.
-func (at listed) isLikely() bool {
-	if !at.d.Type().IsRegular() {
-		return true
-	}
-	base := path.Base(at.name)
-	if strings.HasSuffix(base, ".node") || strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.") {
-		return true
-	}
-	info, err := at.d.Info()
-	return err != nil || info.Mode()&0o111 != 0
-}
-
-// listFS lists the files and links of a file system, the directories of one depth at once.
-func listFS(root fs.FS) ([]listed, error) {
-	var out []listed
-	count := 0
-	for level := []string{"."}; len(level) > 0; {
-		read := make([][]fs.DirEntry, len(level))
-		var eg errgroup.Group
-		eg.SetLimit(parallelFiles)
-		for i, dir := range level {
-			eg.Go(func() (err error) {
-				read[i], err = fs.ReadDir(root, dir)
-				return err
-			})
-		}
-		if err := eg.Wait(); err != nil {
-			return nil, err
-		}
-		var below []string
-		for i, dir := range level {
-			if count += len(read[i]); count > maxEntries {
-				return nil, &LimitError{"entries", maxEntries}
-			}
-			for _, d := range read[i] {
-				name := path.Join(dir, d.Name())
-				switch {
-				case d.IsDir():
-					below = append(below, name)
-				case d.Type().IsRegular() || d.Type()&fs.ModeSymlink != 0:
-					out = append(out, listed{name, d})
-				}
-			}
-		}
-		level = below
-	}
-	return out, nil
 }
 
 // linkEntry is a directory entry that knows where the link it stands for leads.

@@ -15,15 +15,19 @@ const windowSize = 64 << 10
 type window struct {
 	r   *bufio.Reader
 	pos uint64
+	// any is the same file where it can be read anywhere; nil if it is a stream.
+	any io.ReaderAt
 }
 
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, windowSize) }}
 
-// newWindow opens a window on a file. It has to be closed, which does not close the file.
-func newWindow(r io.Reader) *window {
+// newWindow opens a window on a file whose first bytes were read already. It has to be closed, which does not close the file.
+func newWindow(head []byte, rest io.Reader) *window {
 	b := buffers.Get().(*bufio.Reader) //nolint:forcetypeassert // as above
-	b.Reset(r)
-	return &window{r: b}
+	b.Reset(io.MultiReader(bytes.NewReader(head), rest))
+	w := &window{r: b}
+	w.any, _ = rest.(io.ReaderAt)
+	return w
 }
 
 func (w *window) close() {
@@ -76,9 +80,28 @@ const (
 	maxMarks     = 32
 )
 
-// attributes reads on to the section headers, and returns them with all that looks like attributes on the way, by offset: that section
+// anywhere returns up to n bytes from an offset of a file that can be read anywhere.
+func (w *window) anywhere(offset uint64, n int) []byte {
+	if offset > math.MaxInt64 {
+		return nil
+	}
+	b := make([]byte, n)
+	n, _ = w.any.ReadAt(b, int64(offset))
+	return b[:n]
+}
+
+// attributes returns the section headers, and what else stands at an offset. Of a stream that is only what looks like attributes: that section
 // stands before the headers that say where it is.
-func (w *window) attributes(offset uint64, n int) ([]byte, map[uint64][]byte) {
+func (w *window) attributes(offset uint64, n int) ([]byte, func(offset uint64) []byte) {
+	if w.any != nil {
+		return w.anywhere(offset, n), func(offset uint64) []byte { return w.anywhere(offset, maxAttributes) }
+	}
+	table, marks := w.readOn(offset, n)
+	return table, func(offset uint64) []byte { return marks[offset] }
+}
+
+// readOn reads a stream on to the section headers, and returns them with all that looks like attributes on the way, by offset.
+func (w *window) readOn(offset uint64, n int) ([]byte, map[uint64][]byte) {
 	marks := map[uint64][]byte{}
 	for w.pos < offset {
 		b := w.most(int(min(windowSize, offset-w.pos)))

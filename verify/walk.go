@@ -1,0 +1,146 @@
+package verify
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+)
+
+// parallelFiles is how many directories and files are read at once: each read of a file system may be a round trip.
+const parallelFiles = 16
+
+// walk is the reading of a root filesystem by several goroutines. The newest task comes first, so that what waits stays little.
+type walk struct {
+	root   fs.FS
+	likely bool
+
+	mu   sync.Mutex
+	more sync.Cond
+	// todo are directories and files to be read; busy is how many are being read.
+	todo           []task
+	busy           int
+	entries, names int
+	tree           tree
+	err            error
+}
+
+// task is a directory to list, or a file to look at.
+type task struct {
+	name string
+	file fs.DirEntry // nil for a directory
+}
+
+// scanFS reads a whole root filesystem. Links are read if the file system has them (io/fs.ReadLinkFS).
+func scanFS(root fs.FS, likely bool) (tree, error) {
+	w := &walk{root: root, likely: likely, todo: []task{{name: "."}}, tree: tree{}}
+	w.more.L = &w.mu
+	var wg sync.WaitGroup
+	for range parallelFiles {
+		wg.Go(w.work)
+	}
+	wg.Wait()
+	return w.tree, w.err
+}
+
+// work does tasks until there are none, or one failed.
+func (w *walk) work() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		for len(w.todo) == 0 && w.busy > 0 && w.err == nil {
+			w.more.Wait()
+		}
+		if len(w.todo) == 0 || w.err != nil {
+			w.more.Broadcast()
+			return
+		}
+		last := len(w.todo) - 1
+		t := w.todo[last]
+		w.todo = w.todo[:last]
+		w.busy++
+		w.mu.Unlock()
+		done, err := w.do(t)
+		w.mu.Lock()
+		w.busy--
+		if err == nil {
+			err = w.add(done)
+		}
+		if err != nil && w.err == nil {
+			w.err = err
+		}
+		w.more.Broadcast()
+	}
+}
+
+// outcome is what a task found.
+type outcome struct {
+	listed int
+	todo   []task
+	keep   []entry
+}
+
+func (w *walk) do(t task) (outcome, error) {
+	if t.file != nil {
+		e, keep, err := lookAt(w.root, t.name, t.file)
+		if err != nil || !keep {
+			return outcome{}, prefixed(t.name, err)
+		}
+		return outcome{keep: []entry{e}}, nil
+	}
+	list, err := fs.ReadDir(w.root, t.name)
+	out := outcome{listed: len(list)}
+	for _, d := range list {
+		next := task{path.Join(t.name, d.Name()), d}
+		switch {
+		case d.IsDir():
+			out.todo = append(out.todo, task{name: next.name})
+		case d.Type()&fs.ModeSymlink != 0:
+			e, _, err := lookAt(w.root, next.name, d)
+			if err != nil {
+				return out, prefixed(next.name, err)
+			}
+			out.keep = append(out.keep, e)
+		case d.Type().IsRegular() && (!w.likely || isLikely(d)):
+			out.todo = append(out.todo, next)
+		}
+	}
+	return out, err
+}
+
+func prefixed(name string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("/%s: %w", name, err)
+	}
+	return err
+}
+
+// add takes over what a task found.
+func (w *walk) add(o outcome) error {
+	if w.entries += o.listed; w.entries > maxEntries {
+		return &LimitError{"entries", maxEntries}
+	}
+	w.todo = append(w.todo, o.todo...)
+	for _, e := range o.keep {
+		w.names += len(e.path) + len(e.link) + len(e.script)
+		w.tree[e.path] = e
+	}
+	switch {
+	case len(w.tree) > maxKept:
+		return &LimitError{"links and programs", maxKept}
+	case w.names > maxNames:
+		return &LimitError{"bytes of names", maxNames}
+	}
+	return nil
+}
+
+// isLikely reports whether a file may be started or loaded.
+func isLikely(d fs.DirEntry) bool {
+	base := d.Name()
+	if strings.HasSuffix(base, ".node") || strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.") {
+		return true
+	}
+	info, err := d.Info()
+	return err != nil || info.Mode()&0o111 != 0
+}
