@@ -57,6 +57,19 @@ func (r refFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return slices.CompactFunc(out, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }), nil
 }
 
+// Filled returns the subdirectories of a directory that hold anything: BuildKit lists those above whatever matches.
+func (r refFS) Filled(name string) (map[string]bool, error) {
+	list, err := r.ref.ReadDir(r.ctx, client.ReadDirRequest{Path: name, IncludePattern: "*/*"})
+	if err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	out := make(map[string]bool, len(list))
+	for _, st := range list {
+		out[path.Base(st.GetPath())] = true
+	}
+	return out, nil
+}
+
 // nameClasses are the characters that names are told apart by where a directory does not fit one message. Neighbours are in different classes, so
 // that numbers and words are split evenly.
 var nameClasses = []string{"[0369adgjmpsvyADGJMPSVY]", "[147behknqtwzBEHKNQTWZ]", "[^0369adgjmpsvyADGJMPSVY147behknqtwzBEHKNQTWZ]"}

@@ -9,7 +9,7 @@ import (
 )
 
 // parallelFiles is how many directories and files are read at once: each read of a file system may be a round trip.
-const parallelFiles = 16
+const parallelFiles = 8
 
 // walk is the reading of a root filesystem by several goroutines. The newest task comes first, so that what waits stays little.
 type walk struct {
@@ -25,6 +25,17 @@ type walk struct {
 	tree           tree
 	err            error
 }
+
+// mounted are directories that a container engine mounts something over: what an image has there is never seen.
+var mounted = map[string]bool{"dev": true, "proc": true, "sys": true}
+
+// fillLister is a file system that tells which subdirectories of a directory hold anything, in less time than it takes to list them.
+type fillLister interface {
+	Filled(name string) (map[string]bool, error)
+}
+
+// manyDirs is how many subdirectories it takes for that to pay.
+const manyDirs = 4
 
 // task is a directory to list, or a file to look at.
 type task struct {
@@ -91,9 +102,19 @@ func (w *walk) do(t task) (outcome, error) {
 	}
 	list, err := fs.ReadDir(w.root, t.name)
 	out := outcome{listed: len(list)}
+	filled, dirs := map[string]bool(nil), 0
+	for _, d := range list {
+		if d.IsDir() {
+			dirs++
+		}
+	}
+	if lister, ok := w.root.(fillLister); ok && dirs >= manyDirs && err == nil {
+		filled, err = lister.Filled(t.name)
+	}
 	for _, d := range list {
 		next := task{path.Join(t.name, d.Name()), d}
 		switch {
+		case d.IsDir() && (mounted[next.name] || filled != nil && !filled[d.Name()]):
 		case d.IsDir():
 			out.todo = append(out.todo, task{name: next.name})
 		case d.Type()&fs.ModeSymlink != 0:
