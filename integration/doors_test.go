@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/manifold-build/manifold/builder"
+	"github.com/manifold-build/manifold/frontend"
 	"github.com/manifold-build/manifold/index"
 	"github.com/manifold-build/manifold/integration/sandbox"
 	"github.com/manifold-build/manifold/platforms"
@@ -31,29 +33,8 @@ func TestFiveDoorsOneIndex(t *testing.T) {
 	prepend(t, filepath.Join(withSyntax, "Dockerfile"), "# syntax="+frontendRef+"\n")
 
 	const list = "linux/amd64,linux/arm64"
-	image := func(name string) string {
-		return "type=image,push=true,oci-mediatypes=true,name=" + sb.Ref(name)
-	}
-	for name, args := range map[string][]string{
-		"gateway": {
-			"buildctl", "build", "--progress=plain", "--frontend", "gateway.v0", "--opt", "source=" + frontendRef, "--opt", "platform=" + list,
-			"--opt", "build-arg:" + epoch, "--local", "context=" + dir, "--local", "dockerfile=" + dir, "--output", image("gateway"),
-		},
-		"syntax": {
-			"buildctl", "build", "--progress=plain", "--frontend", "dockerfile.v0", "--opt", "platform=" + list, "--opt", "build-arg:" + epoch,
-			"--local", "context=" + withSyntax, "--local", "dockerfile=" + withSyntax, "--output", image("syntax"),
-		},
-		"buildx": {
-			"sh", "-ec", `export BUILDX_CONFIG=$(mktemp -d); buildx create --name sandbox --driver remote "$BUILDKIT_HOST"
-				exec buildx build --builder sandbox --progress=plain --provenance=false "$@"`, "sh",
-			"--platform", list, "--build-arg", epoch, "--output", image("buildx"), withSyntax,
-		},
-		"cli": {
-			"manifold", "build", "--progress=plain", "--platform", list, "--build-arg", epoch, "-t", sb.Ref("cli"), "--push", dir,
-		},
-	} {
+	for _, args := range doors(sb, frontendRef, list, dir, withSyntax, "Dockerfile") {
 		mustExec(t, sb, args...)
-		_ = name
 	}
 	node := dial(t, sb.Node.Addr)
 	targets, err := platforms.ParseList(list)
@@ -84,6 +65,88 @@ func TestFiveDoorsOneIndex(t *testing.T) {
 		}
 		if want := fmt.Sprintf("hello from %s/%s\n", p.OS, p.Architecture); out != want {
 			t.Errorf("%s prints %q, want %q", p, out, want)
+		}
+	}
+}
+
+// doors are the commands that build a Dockerfile and push the index under the door's name. The file in withSyntax names the frontend.
+func doors(sb *sandbox.Sandbox, frontendRef, list, dir, withSyntax, file string) map[string][]string {
+	image := func(name string) string {
+		return "type=image,push=true,oci-mediatypes=true,name=" + sb.Ref(name)
+	}
+	return map[string][]string{
+		"gateway": {
+			"buildctl", "build", "--progress=plain", "--frontend", "gateway.v0", "--opt", "source=" + frontendRef, "--opt", "platform=" + list,
+			"--opt", "build-arg:" + epoch, "--opt", "filename=" + file, "--local", "context=" + dir, "--local", "dockerfile=" + dir,
+			"--output", image("gateway"),
+		},
+		"syntax": {
+			"buildctl", "build", "--progress=plain", "--frontend", "dockerfile.v0", "--opt", "platform=" + list, "--opt", "build-arg:" + epoch,
+			"--opt", "filename=" + file, "--local", "context=" + withSyntax, "--local", "dockerfile=" + withSyntax, "--output", image("syntax"),
+		},
+		"buildx": {
+			"sh", "-ec", `export BUILDX_CONFIG=$(mktemp -d); buildx create --name sandbox --driver remote "$BUILDKIT_HOST"
+				exec buildx build --builder sandbox --progress=plain --provenance=false "$@"`, "sh",
+			"--platform", list, "--build-arg", epoch, "--output", image("buildx"), "-f", filepath.Join(withSyntax, file), withSyntax,
+		},
+		"cli": {
+			"manifold", "build", "--progress=plain", "--platform", list, "--build-arg", epoch, "-t", sb.Ref("cli"), "--push", "-f", filepath.Join(dir, file), dir,
+		},
+	}
+}
+
+// TestFiveDoorsRefuse puts amd64 into every image, through all the doors: nothing is published, and the tags stay where they are.
+func TestFiveDoorsRefuse(t *testing.T) {
+	sb := sandbox.Start(t)
+	frontendRef, err := sb.Frontend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := example(t, "07-gate")
+	withSyntax := example(t, "07-gate")
+	const list, bad = "linux/amd64,linux/arm64", "Dockerfile.shadowed"
+	prepend(t, filepath.Join(withSyntax, "Dockerfile"), "# syntax="+frontendRef+"\n")
+	prepend(t, filepath.Join(withSyntax, bad), "# syntax="+frontendRef+"\n")
+	targets, err := platforms.ParseList(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := builder.Builder{Node: dial(t, sb.Node.Addr)}
+	request := builder.Request{Context: dir, Targets: targets, Tags: []string{sb.Ref("library")}, Push: true}
+	if _, err := b.Build(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	before := map[string]string{"library": contents(t, sb.Ref("library"))[0]}
+	for door, args := range doors(sb, frontendRef, list, dir, withSyntax, "Dockerfile") {
+		mustExec(t, sb, args...)
+		before[door] = contents(t, sb.Ref(door))[0]
+	}
+
+	const want = "linux/arm64: stage build (Dockerfile.shadowed:%d): the image is refused: /usr/bin/app (entrypoint) is for amd64"
+	for door, args := range doors(sb, frontendRef, list, dir, withSyntax, bad) {
+		out, err := sb.Exec(t.Context(), "", args...)
+		line := 5
+		if door == "syntax" || door == "buildx" {
+			line++ // the syntax line
+		}
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case out.Code == 0:
+			t.Errorf("%s: it is built", door)
+		case !strings.Contains(out.Stderr, fmt.Sprintf(want, line)):
+			t.Errorf("%s: it says\n%s", door, out.Stderr)
+		}
+	}
+	request.Dockerfile = filepath.Join(dir, bad)
+	_, err = b.Build(t.Context(), request)
+	refused, ok := errors.AsType[*frontend.GateError](err)
+	if !ok || refused.Report.Platform.String() != "linux/arm64" || len(refused.Hints) == 0 || refused.Hints[0].Line != 5 {
+		t.Errorf("the library says %v", err)
+	}
+	for door, digest := range before {
+		if now := contents(t, sb.Ref(door))[0]; now != digest {
+			t.Errorf("%s: the tag has moved to %s", door, now)
 		}
 	}
 }
