@@ -18,8 +18,8 @@ type walk struct {
 
 	mu   sync.Mutex
 	more sync.Cond
-	// todo are directories and files to be read; busy is how many are being read.
-	todo           []task
+	// waiting are directories and files to be read; busy is how many are being read.
+	waiting        []task
 	busy           int
 	entries, names int
 	tree           tree
@@ -45,7 +45,7 @@ type task struct {
 
 // scanFS reads a whole root filesystem. Links are read if the file system has them (io/fs.ReadLinkFS).
 func scanFS(root fs.FS, likely bool) (tree, error) {
-	w := &walk{root: root, likely: likely, todo: []task{{name: "."}}, tree: tree{}}
+	w := &walk{root: root, likely: likely, waiting: []task{{name: "."}}, tree: tree{}}
 	w.more.L = &w.mu
 	var wg sync.WaitGroup
 	for range parallelFiles {
@@ -60,16 +60,16 @@ func (w *walk) work() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
-		for len(w.todo) == 0 && w.busy > 0 && w.err == nil {
+		for len(w.waiting) == 0 && w.busy > 0 && w.err == nil {
 			w.more.Wait()
 		}
-		if len(w.todo) == 0 || w.err != nil {
+		if len(w.waiting) == 0 || w.err != nil {
 			w.more.Broadcast()
 			return
 		}
-		last := len(w.todo) - 1
-		t := w.todo[last]
-		w.todo = w.todo[:last]
+		last := len(w.waiting) - 1
+		t := w.waiting[last]
+		w.waiting = w.waiting[:last]
 		w.busy++
 		w.mu.Unlock()
 		done, err := w.do(t)
@@ -88,7 +88,7 @@ func (w *walk) work() {
 // outcome is what a task found.
 type outcome struct {
 	listed int
-	todo   []task
+	found  []task
 	keep   []entry
 }
 
@@ -116,7 +116,7 @@ func (w *walk) do(t task) (outcome, error) {
 		switch {
 		case d.IsDir() && (mounted[next.name] || filled != nil && !filled[d.Name()]):
 		case d.IsDir():
-			out.todo = append(out.todo, task{name: next.name})
+			out.found = append(out.found, task{name: next.name})
 		case d.Type()&fs.ModeSymlink != 0:
 			e, _, err := lookAt(w.root, next.name, d)
 			if err != nil {
@@ -124,7 +124,7 @@ func (w *walk) do(t task) (outcome, error) {
 			}
 			out.keep = append(out.keep, e)
 		case d.Type().IsRegular() && (!w.likely || isLikely(d)):
-			out.todo = append(out.todo, next)
+			out.found = append(out.found, next)
 		}
 	}
 	return out, err
@@ -142,7 +142,7 @@ func (w *walk) add(o outcome) error {
 	if w.entries += o.listed; w.entries > maxEntries {
 		return &LimitError{"entries", maxEntries}
 	}
-	w.todo = append(w.todo, o.todo...)
+	w.waiting = append(w.waiting, o.found...)
 	for _, e := range o.keep {
 		w.names += len(e.path) + len(e.link) + len(e.script)
 		w.tree[e.path] = e
