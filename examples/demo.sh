@@ -18,7 +18,8 @@ run() {
 step cat Dockerfile
 step manifold nodes
 step manifold plan --platform "$platforms" .
-step manifold build --platform "$platforms" -t "$image" --push .
+step manifold build --platform "$platforms" --test /bin/hello -t "$image" --push .
+step manifold verify "$image"
 step manifold inspect "$image"
 printf '\n# Each platform'\''s image, run on this machine:\n'
 for p in $(echo "$platforms" | tr , ' '); do run "$image" "$p"; done

@@ -75,7 +75,7 @@ func (b *build) check(ctx context.Context, g *group, p dockerfile.Probe, plan do
 	if err != nil {
 		return "", err
 	}
-	looked, err := b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	looked, err := b.client.Solve(ctx, client.SolveRequest{Definition: again(def), Evaluate: true})
 	if err != nil {
 		return "", err
 	}

@@ -130,7 +130,7 @@ func (b *build) baseOf(ctx context.Context, t *target, out built) (client.Refere
 	if err != nil {
 		return nil, err
 	}
-	source, err := imageSource(def.ToPB(), t.plan.Images[i])
+	source, err := imageSource(again(def), t.plan.Images[i])
 	if err != nil {
 		return nil, err
 	}
@@ -368,6 +368,6 @@ func (b *build) runTest(ctx context.Context, t *target, out built, command strin
 	if err != nil {
 		return err
 	}
-	_, err = b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	_, err = b.client.Solve(ctx, client.SolveRequest{Definition: again(def), CacheImports: t.group.ui.CacheImports, Evaluate: true})
 	return err
 }

@@ -85,9 +85,9 @@ func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
 	if err != nil {
 		return built{err: fmt.Errorf("marshalling the LLB definition: %w", err)}
 	}
-	// Without Evaluate the target would only be run by the exporter, whose first failure hides all others.
+	// Without Evaluate the target would only be run by the exporter, whose first failure hides all others, or by the gate, without cache imports.
 	res, err := b.client.Solve(ctx, client.SolveRequest{
-		Definition: def.ToPB(), CacheImports: t.group.ui.CacheImports, Evaluate: !t.implicit,
+		Definition: def.ToPB(), CacheImports: t.group.ui.CacheImports, Evaluate: !t.implicit || t.verify != verifyOff || len(t.tests) > 0,
 	})
 	if err != nil {
 		return built{err: err}

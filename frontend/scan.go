@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/platforms"
@@ -89,7 +90,7 @@ func (b *build) scan(ctx context.Context, t *target, out built, image ocispec.Im
 	if err != nil {
 		return report, false, err
 	}
-	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB(), Evaluate: true})
+	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: again(def), CacheImports: t.group.ui.CacheImports, Evaluate: true})
 	if err != nil && ctx.Err() == nil {
 		return report, false, nil // the file API says better what is wrong
 	}
@@ -108,4 +109,14 @@ func (b *build) scan(ctx context.Context, t *target, out built, image ocispec.Im
 		return report, false, fmt.Errorf("the report: %w", err)
 	}
 	return report, true, nil
+}
+
+// again is a definition of something on top of what this request has solved already. A vertex that ignores the cache has been run by then; to ask for
+// that once more would discard its cache mounts.
+func again(def *llb.Definition) *pb.Definition {
+	out := def.ToPB()
+	for _, m := range out.GetMetadata() {
+		m.IgnoreCache = false
+	}
+	return out
 }
