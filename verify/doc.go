@@ -1,7 +1,7 @@
 // Package verify answers one question: is this image really for that platform?
 //
 //	report, err := verify.Image(ctx, provider, manifest, verify.Want{Platform: arm64})
-//	fmt.Println(report.Verdict) // refused: /usr/local/bin/app is for linux/amd64
+//	fmt.Println(report.Verdict, report.Refused) // refused [/usr/local/bin/app is for amd64]
 //
 // It reads the final root filesystem, as the layers leave it, and the image's config, and compares what the config says, what the
 // machine code in it is for, and what was asked for. Layers are streamed and never extracted: names, links and the beginnings of files are
