@@ -22,6 +22,8 @@ const (
 	annotationReferenceType   = "vnd.docker.reference.type"
 	annotationReferenceDigest = "vnd.docker.reference.digest"
 	attestationManifest       = "attestation-manifest"
+	// annotationPredicate is what an attestation's layer says that it states.
+	annotationPredicate = "in-toto.io/predicate-type"
 )
 
 // Index is a multi-platform image as it stands in a registry. What a reference names may also be a single image; then
@@ -66,7 +68,15 @@ type Image struct {
 	// Created is when the config says it was made; nil if it does not say.
 	Created *time.Time `json:"created,omitempty"`
 	// Attestations are the entries of the index that attest this image.
-	Attestations []ocispec.Descriptor `json:"attestations,omitempty"`
+	Attestations []Attestation `json:"attestations,omitempty"`
+}
+
+// Attestation is an entry of an index that says something about one of its images, as BuildKit writes it.
+type Attestation struct {
+	// Descriptor is the entry.
+	Descriptor ocispec.Descriptor `json:"descriptor"`
+	// Predicates are the types of its statements, for example "https://slsa.dev/provenance/v1".
+	Predicates []string `json:"predicates,omitempty"`
 }
 
 // parseIndex reads an index, checking what would make it mean two things.
@@ -98,14 +108,20 @@ func (image *Image) fill(rawManifest, rawConfig []byte) error {
 	}
 	image.Config, image.Layers, image.Created = m.Config, m.Layers, config.Created
 	image.ConfigPlatform = platforms.FromOCI(config.Platform)
-	image.Size = m.Config.Size
-	for _, l := range m.Layers {
-		image.Size += l.Size
-	}
+	image.Size = total(m)
 	if image.Platform.IsZero() {
 		image.Platform = image.ConfigPlatform
 	}
 	return nil
+}
+
+// total is what a manifest's config and layers take, in bytes.
+func total(m ocispec.Manifest) int64 {
+	n := m.Config.Size
+	for _, l := range m.Layers {
+		n += l.Size
+	}
+	return n
 }
 
 // attested returns the digest of the image that an entry attests, or "" if the entry is an image.

@@ -2,6 +2,7 @@ package index
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
@@ -144,32 +147,70 @@ func (l layout) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	return rc, err
 }
 
-// top is the one thing that the layout's index.json names.
-func (l layout) top() (ocispec.Descriptor, error) {
-	raw, err := readSmall(l, ocispec.ImageIndexFile)
+// What layouts name their entries by: the OCI image spec's annotation, and containerd's.
+const annotationContainerdName = "io.containerd.image.name"
+
+// notThere is containerd's error for a file that is not there.
+func notThere(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return ocispec.Descriptor{}, errors.New("it is not an OCI image layout: no index.json")
+		return fmt.Errorf("%w in the image layout", errdefs.ErrNotFound)
 	}
+	return err
+}
+
+// top is the one thing that the layout's index.json names, or the one that choice names: a name, or a digest. What is there as a referrer
+// of something else does not count.
+func (l layout) top(choice string) (ocispec.Descriptor, error) {
+	list, err := l.entries()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	var top ocispec.Index
-	if err := ocijson.Unmarshal(raw, &top); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("index.json: %w", err)
-	}
-	if len(top.Manifests) == 0 {
-		return ocispec.Descriptor{}, errors.New("index.json names nothing")
-	}
-	desc := top.Manifests[0]
-	for _, d := range top.Manifests {
-		if d.Digest != desc.Digest {
-			return ocispec.Descriptor{}, errors.New("index.json names several things")
+	var found []ocispec.Descriptor
+	var names []string
+	for _, d := range list {
+		if choice == "" && d.ArtifactType != "" || choice != "" && !goesBy(d, choice) {
+			continue
+		}
+		if !slices.ContainsFunc(found, func(f ocispec.Descriptor) bool { return f.Digest == d.Digest }) {
+			found = append(found, d)
+			names = append(names, cmp.Or(d.Annotations[ocispec.AnnotationRefName], d.Digest.String()))
 		}
 	}
+	switch {
+	case len(list) == 0:
+		return ocispec.Descriptor{}, errors.New("index.json names nothing")
+	case len(found) == 0:
+		return ocispec.Descriptor{}, fmt.Errorf("index.json names no %s", choice)
+	case len(found) > 1:
+		return ocispec.Descriptor{}, fmt.Errorf("index.json names several things, say which one: put :NAME or @DIGEST behind it (%s)", strings.Join(names, ", "))
+	}
+	desc := found[0]
 	if !images.IsIndexType(desc.MediaType) && !images.IsManifestType(desc.MediaType) {
 		return ocispec.Descriptor{}, fmt.Errorf("index.json names a %s, which is neither an index nor an image", desc.MediaType)
 	}
 	return desc, nil
+}
+
+// goesBy reports whether an entry goes by a name.
+func goesBy(d ocispec.Descriptor, choice string) bool {
+	ref, full := d.Annotations[ocispec.AnnotationRefName], d.Annotations[annotationContainerdName]
+	return d.Digest.String() == choice || ref == choice || full == choice || strings.HasSuffix(ref, ":"+choice) || strings.HasSuffix(full, ":"+choice)
+}
+
+// entries is what index.json lists.
+func (l layout) entries() ([]ocispec.Descriptor, error) {
+	raw, err := readSmall(l, ocispec.ImageIndexFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("it is not an OCI image layout: no index.json")
+	}
+	if err != nil {
+		return nil, err
+	}
+	var top ocispec.Index
+	if err := ocijson.Unmarshal(raw, &top); err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	return top.Manifests, nil
 }
 
 // readSmall reads a file of at most maxManifest bytes.

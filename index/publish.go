@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/internal/registry"
 )
 
 const (
@@ -24,12 +24,21 @@ const (
 
 // Move is one tag to be moved.
 type Move struct {
-	// Ref is the tag, for example "ghcr.io/app/app:1.0". Its repository already holds what Descriptor names.
+	// Ref is the tag, for example "ghcr.io/app/app:1.0". Its repository already holds the images that Descriptor lists.
 	Ref string
 	// Descriptor and Raw are the manifest that the tag is going to name, Raw byte for byte.
 	Descriptor ocispec.Descriptor
 	Raw        []byte
+	// Unless is the digest that the tag has to name until it moves, or "none" for a tag that may not exist yet; "" means any. If it names another
+	// one the error wraps [ErrMoved]. The look is taken right before the move; registries offer nothing that would leave no gap between.
+	Unless string
 }
+
+// ErrMoved is wrapped by the error of a tag that does not name what it should have named before it is moved.
+var ErrMoved = errors.New("the tag has been moved")
+
+// noTag is what Move.Unless says of a tag that may not exist.
+const noTag = "none"
 
 // Receipt is a tag that was read back after it was moved.
 type Receipt struct {
@@ -63,33 +72,36 @@ func (e *TagError) Unwrap() error { return e.Err }
 // it should. The receipts are those of the tags that were read back, also when there is an error, which is the join of
 // a [*TagError] for each tag that was not.
 func Publish(ctx context.Context, r Registry, moves []Move) ([]Receipt, error) {
-	resolver := r.resolver()
+	return publish(ctx, r, moves, nil)
+}
+
+// publish is Publish, where seen reports what a repository is known to hold.
+func publish(ctx context.Context, r Registry, moves []Move, seen func(repo string, d digest.Digest) bool) ([]Receipt, error) {
+	r = r.keep()
+	ready := make([]error, len(moves))
 	eg, egCtx := errgroup.WithContext(ctx)
-	eg.SetLimit(parallelFetches)
-	missing := make([]error, len(moves))
 	for i, m := range moves {
 		eg.Go(func() error {
-			missing[i] = complete(egCtx, resolver, m)
+			ready[i] = prepare(egCtx, r, m, len(moves) > 1, seen)
 			return nil
 		})
 	}
 	_ = eg.Wait()
-	if err := tagErrors(moves, missing); err != nil {
+	if err := tagErrors(moves, ready); err != nil {
+		return nil, err
+	}
+	for i, m := range moves {
+		ready[i] = holds(ctx, r, m)
+	}
+	if err := tagErrors(moves, ready); err != nil {
 		return nil, err
 	}
 	var receipts []Receipt
 	failed := make([]error, len(moves))
 	for i, m := range moves {
-		// A resolver remembers what it pushed by digest alone, and would skip a second tag or registry.
-		if err := move(ctx, r.resolver(), m); err != nil {
-			failed[i] = err
-			continue
+		if failed[i] = move(ctx, r, m); failed[i] == nil {
+			receipts = append(receipts, Receipt{Ref: m.Ref, Digest: m.Descriptor.Digest})
 		}
-		if err := readBack(ctx, resolver, m); err != nil {
-			failed[i] = &TagError{Ref: m.Ref, Moved: true, Err: err}
-			continue
-		}
-		receipts = append(receipts, Receipt{Ref: m.Ref, Digest: m.Descriptor.Digest})
 	}
 	return receipts, tagErrors(moves, failed)
 }
@@ -97,8 +109,7 @@ func Publish(ctx context.Context, r Registry, moves []Move) ([]Receipt, error) {
 func tagErrors(moves []Move, errs []error) error {
 	var out []error
 	for i, err := range errs {
-		var te *TagError
-		if err != nil && !errors.As(err, &te) {
+		if err != nil && !is[*TagError](err) {
 			err = &TagError{Ref: moves[i].Ref, Err: err}
 		}
 		out = append(out, err)
@@ -106,118 +117,147 @@ func tagErrors(moves []Move, errs []error) error {
 	return errors.Join(out...)
 }
 
-// complete waits until a tag's repository holds the manifest and, of an index, every entry.
-func complete(ctx context.Context, resolver remotes.Resolver, m Move) error {
-	want := []digest.Digest{m.Descriptor.Digest}
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// prepare waits until a tag's repository holds all that it will name. Of several tags each repository gets the manifest by its digest first,
+// so that one that does not take it is found out before any tag moves.
+func prepare(ctx context.Context, r Registry, m Move, several bool, seen func(string, digest.Digest) bool) error {
+	_, repo, err := r.repository(m.Ref)
+	if err != nil {
+		return err
+	}
+	var want []digest.Digest
 	if images.IsIndexType(m.Descriptor.MediaType) {
 		x, err := parseIndex(m.Raw, m.Descriptor.MediaType)
 		if err != nil {
 			return err
 		}
 		for _, d := range x.Manifests {
-			want = append(want, d.Digest)
+			if seen == nil || !seen(repo.String(), d.Digest) {
+				want = append(want, d.Digest)
+			}
 		}
 	}
-	named, err := ParseReference(m.Ref)
-	if err != nil {
+	if err := awaitAll(ctx, repo, want); err != nil {
 		return err
 	}
-	for _, d := range want {
-		if err := await(ctx, resolver, reference.TrimNamed(named).String()+"@"+d.String()); err != nil {
+	if several {
+		if _, err := repo.PutManifest(ctx, m.Descriptor.Digest.String(), m.Descriptor, m.Raw); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Await waits until the registry can read what ref names, for at most 30 seconds: some registries answer 404 for a while
-// after they took a push.
-func Await(ctx context.Context, r Registry, ref string) error {
-	named, err := ParseReference(ref)
+// holds checks that the tag names what it should before it is moved.
+func holds(ctx context.Context, r Registry, m Move) error {
+	if m.Unless == "" {
+		return nil
+	}
+	now, err := tagged(ctx, r, m.Ref)
 	if err != nil {
 		return err
 	}
-	return await(ctx, r.resolver(), named.String())
+	if now != m.Unless {
+		return fmt.Errorf("%w: it names %s, not %s", ErrMoved, now, m.Unless)
+	}
+	return nil
 }
 
-func await(ctx context.Context, resolver remotes.Resolver, ref string) error {
+// tagged is the digest that a tag names, or noTag.
+func tagged(ctx context.Context, r Registry, ref string) (string, error) {
+	named, repo, err := r.repository(ref)
+	if err != nil {
+		return "", err
+	}
+	desc, err := repo.Stat(ctx, object(named))
+	if errdefs.IsNotFound(err) {
+		return noTag, nil
+	}
+	return desc.Digest.String(), err
+}
+
+// Await waits until the registry can read what ref names, for at most 30 seconds: some registries answer 404 for a while
+// after they took a push.
+func Await(ctx context.Context, r Registry, ref string) error {
+	named, repo, err := r.repository(ref)
+	if err != nil {
+		return err
+	}
+	return await(ctx, repo, object(named))
+}
+
+// awaitAll waits for several digests at once.
+func awaitAll(ctx context.Context, repo *registry.Repository, list []digest.Digest) error {
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(parallelRequests)
+	for _, d := range list {
+		eg.Go(func() error { return await(ctx, repo, d.String()) })
+	}
+	return eg.Wait()
+}
+
+func await(ctx context.Context, repo *registry.Repository, object string) error {
 	err := poll(ctx, func() (bool, error) {
-		_, _, err := resolver.Resolve(ctx, ref)
+		_, err := repo.Stat(ctx, object)
 		if errdefs.IsNotFound(err) {
 			return false, nil
 		}
 		return err == nil, err
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", ref, err)
+		return fmt.Errorf("%s@%s: %w", repo, object, err)
 	}
 	return nil
 }
 
-// move puts the manifest under the tag.
-func move(ctx context.Context, resolver remotes.Resolver, m Move) error {
-	named, err := ParseReference(m.Ref)
+// move puts the manifest under the tag, and reads the tag until it names the manifest.
+func move(ctx context.Context, r Registry, m Move) error {
+	named, repo, err := r.repository(m.Ref)
 	if err != nil {
 		return err
 	}
-	pusher, err := resolver.Pusher(ctx, named.String())
-	if err != nil {
-		return err
-	}
-	w, err := pusher.Push(ctx, m.Descriptor)
-	if errdefs.IsAlreadyExists(err) {
-		return nil // the tag names it already
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(m.Raw); err != nil {
-		return errors.Join(err, w.Close())
-	}
-	if err := w.Commit(ctx, m.Descriptor.Size, m.Descriptor.Digest); err != nil && !errdefs.IsAlreadyExists(err) {
-		return errors.Join(err, w.Close())
-	}
-	return w.Close()
-}
-
-// readBack reads the tag until it names the manifest.
-func readBack(ctx context.Context, resolver remotes.Resolver, m Move) error {
-	named, err := ParseReference(m.Ref)
-	if err != nil {
+	if _, err := repo.PutManifest(ctx, object(named), m.Descriptor, m.Raw); err != nil {
 		return err
 	}
 	var last digest.Digest
 	err = poll(ctx, func() (bool, error) {
-		_, desc, err := resolver.Resolve(ctx, named.String())
+		desc, err := repo.Stat(ctx, object(named))
 		if errdefs.IsNotFound(err) {
 			return false, nil
 		}
 		last = desc.Digest
 		return last == m.Descriptor.Digest, err
 	})
-	if errors.Is(err, errNotYet) {
-		return fmt.Errorf("it still reads %s, not %s: another publisher may have moved it", last, m.Descriptor.Digest)
+	if errors.Is(err, errInvisible) && last != "" {
+		err = fmt.Errorf("reading it back gives %s, not %s: another push may have come between", last, m.Descriptor.Digest)
 	}
-	return err
+	if err != nil {
+		return &TagError{Ref: m.Ref, Moved: true, Err: err}
+	}
+	return nil
 }
 
-// errNotYet is poll's error when time ran out and nothing failed.
-var errNotYet = fmt.Errorf("not visible after %s", visibleWait)
+// errInvisible is what ends a wait that was in vain.
+var errInvisible = fmt.Errorf("the registry does not show it within %s", visibleWait)
 
-// poll asks until it hears yes or an error, for at most visibleWait.
+// poll asks until the answer is yes or an error, for at most visibleWait.
 func poll(ctx context.Context, ask func() (bool, error)) error {
-	deadline := time.Now().Add(visibleWait)
+	end := time.NewTimer(visibleWait)
+	defer end.Stop()
 	for pause := pollPause; ; pause = min(2*pause, time.Second) {
-		ok, err := ask()
-		if ok || err != nil {
+		done, err := ask()
+		if done || err != nil {
 			return err
-		}
-		if time.Now().Add(pause).After(deadline) {
-			return errNotYet
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
+		case <-end.C:
+			return errInvisible
 		case <-time.After(pause):
 		}
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
-	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/internal/ocijson"
@@ -18,14 +17,11 @@ import (
 )
 
 const (
-	// parallelFetches bounds the requests that one Pull has under way.
-	parallelFetches = 8
+	// parallelRequests bounds the requests for small things that are under way at once.
+	parallelRequests = 48
 	// fetchWait bounds how long reading one manifest or config may take.
-	fetchWait = 2 * time.Minute
+	fetchWait = 5 * time.Minute
 )
-
-// ErrNotFound is wrapped by the error of a reference that the registry does not know.
-var ErrNotFound = errors.New("not found")
 
 // Pull reads what a reference names, in a registry or elsewhere (see [Open]): the index, and every image's manifest and config. Layers are not
 // read. Every byte is checked against its digest.
@@ -50,7 +46,7 @@ func imagesOf(x ocispec.Index) []Image {
 		}
 		for _, a := range x.Manifests {
 			if attested(a) == d.Digest {
-				image.Attestations = append(image.Attestations, a)
+				image.Attestations = append(image.Attestations, Attestation{Descriptor: a})
 			}
 		}
 		out = append(out, image)
@@ -59,11 +55,11 @@ func imagesOf(x ocispec.Index) []Image {
 }
 
 // readImage reads manifest and config of an image. An entry of another kind, an artifact, keeps only its descriptor.
-func readImage(ctx context.Context, f remotes.Fetcher, image *Image) error {
+func (s *Source) readImage(ctx context.Context, image *Image) error {
 	if !images.IsManifestType(image.Descriptor.MediaType) {
 		return nil
 	}
-	raw, err := fetch(ctx, f, image.Descriptor)
+	raw, err := s.manifest(ctx, image.Descriptor)
 	if err != nil {
 		return err
 	}
@@ -71,11 +67,54 @@ func readImage(ctx context.Context, f remotes.Fetcher, image *Image) error {
 	if err := ocijson.Manifest(raw, image.Descriptor.MediaType, &m); err != nil {
 		return fmt.Errorf("manifest %s: %w", image.Descriptor.Digest, err)
 	}
-	config, err := fetch(ctx, f, m.Config)
+	if !isConfig(m.Config.MediaType) {
+		image.Config, image.Layers, image.Size = m.Config, m.Layers, total(m)
+		return nil // an artifact
+	}
+	config, err := s.manifest(ctx, m.Config)
 	if err != nil {
 		return err
 	}
 	return image.fill(raw, config)
+}
+
+// isConfig reports whether a media type is that of an image's config. Some old tools leave it out.
+func isConfig(mediaType string) bool { return mediaType == "" || images.IsConfigType(mediaType) }
+
+// readAttestation reads what an entry attests.
+func (s *Source) readAttestation(ctx context.Context, a *Attestation) error {
+	raw, err := s.manifest(ctx, a.Descriptor)
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := ocijson.Manifest(raw, a.Descriptor.MediaType, &m); err != nil {
+		return fmt.Errorf("attestation %s: %w", a.Descriptor.Digest, err)
+	}
+	for _, l := range m.Layers {
+		if p := l.Annotations[annotationPredicate]; p != "" {
+			a.Predicates = append(a.Predicates, p)
+		}
+	}
+	return nil
+}
+
+// manifest reads a manifest or a config whole, once.
+func (s *Source) manifest(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
+	s.mu.Lock()
+	raw, ok := s.small[desc.Digest]
+	s.mu.Unlock()
+	if ok {
+		return raw, nil
+	}
+	raw, err := fetch(ctx, s, desc)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.small[desc.Digest] = raw
+	return raw, nil
 }
 
 // fetch reads a blob or manifest whole, within maxManifest, and checks size and digest.
@@ -86,7 +125,6 @@ func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ [
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("%q: %w", desc.Digest, err)
 	}
-	desc.URLs = nil // a manifest does not get to say where else to look
 	ctx, cancel := context.WithTimeout(ctx, fetchWait)
 	defer cancel()
 	rc, err := f.Fetch(ctx, desc)
@@ -102,12 +140,4 @@ func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ [
 		return nil, fmt.Errorf("%s: the bytes that came are not those of the digest", desc.Digest)
 	}
 	return b.Bytes(), nil
-}
-
-// readError names the reference in an error.
-func readError(ref string, err error) error {
-	if errdefs.IsNotFound(err) {
-		return fmt.Errorf("%s: %w in its registry", ref, ErrNotFound)
-	}
-	return fmt.Errorf("%s: %w", ref, err)
 }

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strconv"
-	"strings"
-	"time"
 
-	"github.com/containerd/containerd/v2/core/remotes"
-	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config"
+
+	"github.com/manifold-build/manifold/internal/registry"
 )
 
 // Registry is how registries are reached. The zero value uses Docker's credentials and TLS everywhere but on
@@ -25,8 +22,18 @@ type Registry struct {
 	// PlainHTTP reports whether a host is spoken to without TLS. Nil means loopback addresses only. There is never a
 	// fallback from TLS to plain http.
 	PlainHTTP func(host string) (bool, error)
-	// Client is the HTTP client; nil means one with bounded dial, TLS handshake and header times.
-	Client *http.Client
+	// Insecure accepts any certificate.
+	Insecure bool
+	// CertsDirs are folders that hold one folder for each configured registry, named for its host: with a hosts.toml (containerd's registry
+	// configuration: mirrors, certificates, headers), or with *.crt, *.cert and *.key as Docker has them. The first that has one counts.
+	// Nil means certs.d of containerd and of Docker, the user's before the machine's; empty means none.
+	CertsDirs []string
+	// Trusted are hosts, with their port if they have one, that a registry may send requests on to although they are at private addresses.
+	Trusted []string
+	// Transport is what every request goes through; nil means the network.
+	Transport http.RoundTripper
+
+	kept *registry.Client // used in place of a new one
 }
 
 // dockerHub is the key under which docker login stores the credentials of Docker Hub.
@@ -51,30 +58,44 @@ func dockerCredentials(host string) (user, secret string, err error) {
 	return auth.Username, auth.Password, nil
 }
 
-func (r Registry) hosts() docker.RegistryHosts {
-	client := r.Client
-	if client == nil {
-		transport := docker.DefaultHTTPTransport(nil)
-		transport.ResponseHeaderTimeout = 60 * time.Second
-		client = &http.Client{Transport: transport}
-	}
-	credentials := r.Credentials
-	if credentials == nil {
-		credentials = dockerCredentials
-	}
-	plain := r.PlainHTTP
-	if plain == nil {
-		plain = docker.MatchLocalhost
-	}
-	return docker.ConfigureDefaultRegistries(
-		docker.WithClient(client),
-		docker.WithPlainHTTP(plain),
-		docker.WithAuthorizer(docker.NewDockerAuthorizer(docker.WithAuthClient(client), docker.WithAuthCreds(credentials))),
-	)
+// keep returns a registry whose connections and tokens are used again from call to call.
+func (r Registry) keep() Registry {
+	r.kept = r.client()
+	return r
 }
 
-func (r Registry) resolver() remotes.Resolver {
-	return docker.NewResolver(docker.ResolverOptions{Hosts: r.hosts()})
+func (r Registry) client() *registry.Client {
+	if r.kept != nil {
+		return r.kept
+	}
+	opt := registry.Options{
+		Credentials: r.Credentials, PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, CertsDirs: r.CertsDirs, Trusted: r.Trusted, Transport: r.Transport,
+	}
+	if opt.Credentials == nil {
+		opt.Credentials = dockerCredentials
+	}
+	return registry.New(opt)
+}
+
+// repository finds the repository of a reference.
+func (r Registry) repository(ref string) (reference.Named, *registry.Repository, error) {
+	named, err := ParseReference(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	repo, err := r.client().Repository(named)
+	return named, repo, err
+}
+
+// object is what a reference names within its repository: its digest, or its tag.
+func object(named reference.Named) string {
+	switch n := named.(type) {
+	case reference.Digested:
+		return n.Digest().String()
+	case reference.Tagged:
+		return n.Tag()
+	}
+	return "latest"
 }
 
 // ParseReference reads an image reference as Docker does: "busybox" is docker.io/library/busybox:latest.
@@ -89,39 +110,24 @@ func ParseReference(ref string) (reference.Named, error) {
 // CheckPush finds out, before anything is built, whether ref's repository can be pushed to: it begins an upload and
 // takes it back. Nothing is stored. The error names registry and repository and says what to do.
 func CheckPush(ctx context.Context, r Registry, ref string) error {
-	named, err := ParseReference(ref)
+	_, repo, err := r.repository(ref)
 	if err != nil {
 		return err
 	}
-	hosts, err := r.hosts()(reference.Domain(named))
+	err = repo.CheckPush(ctx)
+	if status, ok := errors.AsType[*registry.StatusError](err); ok {
+		return pushRefused(repo, status)
+	}
 	if err != nil {
-		return err
-	}
-	host := hosts[0]
-	url := host.Scheme + "://" + host.Host + host.Path + "/" + reference.Path(named) + "/blobs/uploads/"
-	ctx = docker.ContextWithAppendPullRepositoryScope(ctx, reference.Path(named))
-	ctx = docker.WithScope(ctx, "repository:"+reference.Path(named)+":pull,push")
-	header, err := roundTrip(ctx, host, http.MethodPost, url)
-	var status *statusError
-	switch {
-	case errors.As(err, &status):
-		return pushRefused(reference.Domain(named), reference.Path(named), status)
-	case err != nil:
-		return fmt.Errorf("registry %s cannot be reached: %w", reference.Domain(named), withoutURL(err))
-	}
-	if location := header.Get("Location"); strings.HasPrefix(location, "/") || strings.HasPrefix(location, host.Scheme+"://"+host.Host+"/") {
-		if strings.HasPrefix(location, "/") {
-			location = host.Scheme + "://" + host.Host + location
-		}
-		// An upload that is not taken back expires by itself.
-		_, _ = roundTrip(ctx, host, http.MethodDelete, location)
+		return fmt.Errorf("%s cannot be pushed to: %w", ref, err)
 	}
 	return nil
 }
 
 // pushRefused words a registry's refusal.
-func pushRefused(domain, path string, status *statusError) error {
-	switch status.code {
+func pushRefused(repo *registry.Repository, status *registry.StatusError) error {
+	domain, path := repo.Domain(), repo.Path()
+	switch status.Code {
 	case http.StatusUnauthorized:
 		return fmt.Errorf("registry %s does not accept the credentials for pushing to %s: run docker login %s, or check the password it stored", domain, path, domain)
 	case http.StatusForbidden:
@@ -129,101 +135,24 @@ func pushRefused(domain, path string, status *statusError) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("registry %s knows no repository %s and does not make it: create it first", domain, path)
 	}
-	return fmt.Errorf("registry %s refuses a push to %s: %w", domain, path, status)
+	text := fmt.Sprintf("status %d %s", status.Code, http.StatusText(status.Code))
+	if status.Message != "" {
+		text += ": " + status.Message
+	}
+	return fmt.Errorf("registry %s refuses a push to %s: %s", domain, path, text)
 }
 
-// statusError is an HTTP answer that is no success.
-type statusError struct{ code int }
+// ErrNotFound is wrapped by the error of a reference that the registry does not know.
+var ErrNotFound = errors.New("not found")
 
-func (e *statusError) Error() string {
-	return fmt.Sprintf("status %d %s", e.code, http.StatusText(e.code))
-}
-
-// roundTrip sends a request without a body and returns the answer's header. One challenge for credentials is answered; a
-// registry that is busy (429) or failing (5xx) is asked again, when its Retry-After says or after a pause that doubles.
-func roundTrip(ctx context.Context, host docker.RegistryHost, method, url string) (http.Header, error) {
-	challenged := false
-	for try := 0; ; {
-		res, err := send(ctx, host, method, url) //nolint:bodyclose // send closed it
-		if err != nil {
-			return nil, err
-		}
-		busy := res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= http.StatusInternalServerError
-		switch {
-		case res.StatusCode < http.StatusMultipleChoices:
-			return res.Header, nil
-		case res.StatusCode == http.StatusUnauthorized && !challenged:
-			challenged = true
-			if err := host.Authorizer.AddResponses(ctx, []*http.Response{res}); err != nil {
-				return nil, &statusError{res.StatusCode}
-			}
-		case busy && try < maxRetries:
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(retryPause(res.Header, try)):
-			}
-			try++
-		default:
-			return nil, &statusError{res.StatusCode}
-		}
+// readError names the reference in an error, and words what a user can mend.
+func readError(ref string, err error) error {
+	status, ok := errors.AsType[*registry.StatusError](err)
+	switch {
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("%s: %w in its registry", ref, ErrNotFound)
+	case ok && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden):
+		return fmt.Errorf("%s: the registry does not let these credentials read it, or there is no such repository: run docker login %s (%w)", ref, status.Registry, err)
 	}
-}
-
-// send sends one request. Of the answer only status and header are left.
-func send(ctx context.Context, host docker.RegistryHost, method, url string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	if err := host.Authorizer.Authorize(ctx, req); err != nil {
-		return nil, authFailure(err)
-	}
-	res, err := host.Client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
-	return res, res.Body.Close()
-}
-
-const (
-	// maxRetries bounds how often a busy or failing registry is asked again.
-	maxRetries = 4
-	// firstPause is the pause before the first retry where the registry names none; maxPause is the longest one.
-	firstPause, maxPause = 250 * time.Millisecond, 30 * time.Second
-)
-
-// retryPause is how long to wait before another try, counted from 0: what Retry-After says in seconds, within maxPause.
-func retryPause(h http.Header, try int) time.Duration {
-	pause := firstPause << try
-	if s, err := strconv.Atoi(h.Get("Retry-After")); err == nil && s >= 0 {
-		pause = time.Duration(s) * time.Second
-	}
-	return min(pause, maxPause)
-}
-
-// maxErrorBody bounds how much of an answer is read before the connection is used again, in bytes.
-const maxErrorBody = 64 << 10
-
-// authFailure tells a token server's refusal from a failure to reach it.
-func authFailure(err error) error {
-	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden} {
-		if strings.Contains(err.Error(), fmt.Sprintf("%d %s", code, http.StatusText(code))) {
-			return &statusError{code}
-		}
-	}
-	if errors.Is(err, docker.ErrInvalidAuthorization) {
-		return &statusError{http.StatusUnauthorized}
-	}
-	return err
-}
-
-// withoutURL drops the method and URL that net/http puts before its errors: the message around it names the registry.
-func withoutURL(err error) error {
-	var wrapped interface{ Unwrap() error }
-	if errors.As(err, &wrapped) && strings.HasPrefix(err.Error(), "Post ") {
-		return wrapped.Unwrap()
-	}
-	return err
+	return fmt.Errorf("%s: %w", ref, err)
 }

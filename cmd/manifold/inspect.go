@@ -1,20 +1,28 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
+	"time"
 
 	"github.com/docker/go-units"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/manifold-build/manifold/index"
+	"github.com/manifold-build/manifold/platforms"
 )
 
-// inspection is an index as "manifold inspect --format json" prints it.
+// inspection is an index as "manifold inspect --format json" prints it, and what a template is given.
 type inspection struct {
 	Ref         string             `json:"ref"`
 	Descriptor  ocispec.Descriptor `json:"descriptor"`
@@ -22,46 +30,176 @@ type inspection struct {
 	Images      []index.Image      `json:"images"`
 }
 
+type inspectFlags struct {
+	registryFlags
+
+	platform string
+	raw      bool
+	format   string
+}
+
 func inspectCommand(s streams) *cobra.Command {
-	var raw bool
-	form := formatTable
+	var f inspectFlags
 	cmd := &cobra.Command{
 		Use:   "inspect REF",
-		Short: "Show what an index in a registry holds",
-		Args:  cobra.ExactArgs(1),
+		Short: "Show what an index holds",
+		Long: "Show what an index holds: each image with its platform, size, layers, age and attestations.\n\n" +
+			"REF is a reference in a registry, oci-layout:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE.\n" +
+			"With --platform the config of one image is shown, with --raw the bytes of the manifest. --format is table, json or a Go template,\n" +
+			"for example '{{range .Images}}{{.Platform}} {{.Descriptor.Digest}}{{\"\\n\"}}{{end}}'; {{json .}} prints a value as JSON.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			x, err := index.Pull(cmd.Context(), index.Registry{}, args[0])
-			switch {
-			case err != nil:
-				return err
-			case raw:
-				_, err := s.out.Write(x.Raw)
-				return err
-			case form == formatJSON:
-				return printJSON(s.out, inspection{args[0], x.Descriptor, x.Annotations, x.Images})
-			}
-			return printIndex(s, args[0], x)
+			return f.run(cmd.Context(), s, args[0])
 		},
 	}
-	cmd.Flags().BoolVar(&raw, "raw", false, "print the manifest's own bytes")
-	cmd.Flags().Var(&form, "format", "print a table or JSON")
+	cmd.Flags().StringVar(&f.platform, "platform", "", "show the config of this platform's image")
+	cmd.Flags().BoolVar(&f.raw, "raw", false, "print the manifest's own bytes")
+	cmd.Flags().StringVar(&f.format, "format", "table", "print a table, json or a Go template")
+	f.register(cmd.Flags())
 	return cmd
+}
+
+func (f *inspectFlags) run(ctx context.Context, s streams, ref string) (err error) {
+	var tmpl *template.Template
+	if f.format != string(formatTable) && f.format != string(formatJSON) {
+		if !strings.Contains(f.format, "{{") {
+			return fmt.Errorf("--format %s: it is table, json or a Go template", f.format)
+		}
+		if tmpl, err = template.New("--format").Funcs(template.FuncMap{"json": toJSON}).Parse(f.format); err != nil {
+			return err
+		}
+	}
+	source, err := index.Open(ctx, f.registry(), ref)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	x := source.Index
+	if f.platform != "" {
+		return f.one(ctx, s, ref, source, tmpl)
+	}
+	all := inspection{ref, x.Descriptor, x.Annotations, x.Images}
+	switch {
+	case f.raw:
+		_, err := s.out.Write(x.Raw)
+		return err
+	case tmpl != nil:
+		return execute(s, tmpl, all)
+	case f.format == string(formatJSON):
+		return printJSON(s.out, all)
+	}
+	return printIndex(s, ref, x)
+}
+
+func toJSON(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+// execute prints a template, and a line's end after it, as docker inspect does.
+func execute(s streams, tmpl *template.Template, v any) error {
+	if err := tmpl.Execute(s.out, v); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.out)
+	return nil
+}
+
+// one shows the image of one platform.
+func (f *inspectFlags) one(ctx context.Context, s streams, ref string, source *index.Source, tmpl *template.Template) error {
+	p, err := platforms.Parse(f.platform)
+	if err != nil {
+		return fmt.Errorf("--platform: %w", err)
+	}
+	image, ok := source.Index.Find(p)
+	if !ok {
+		return fmt.Errorf("%s: there is no image for %s in it; manifold resolve shows which one a host of that platform takes", ref, p)
+	}
+	desc := image.Config
+	if f.raw {
+		desc = image.Descriptor
+	}
+	rc, err := source.Fetch(ctx, desc)
+	if err != nil {
+		return err
+	}
+	raw, err := io.ReadAll(rc)
+	if err = errors.Join(err, rc.Close()); err != nil {
+		return err
+	}
+	switch {
+	case f.raw:
+		_, err := s.out.Write(raw)
+		return err
+	case tmpl != nil:
+		var config ocispec.Image
+		if err := json.Unmarshal(raw, &config); err != nil {
+			return err
+		}
+		return execute(s, tmpl, config)
+	}
+	return printJSON(s.out, json.RawMessage(raw))
 }
 
 func printIndex(s streams, ref string, x index.Index) error {
 	fmt.Fprintf(s.out, "Name:       %s\nMediaType:  %s\nDigest:     %s\n", ref, x.Descriptor.MediaType, x.Descriptor.Digest)
-	for _, k := range slices.Sorted(maps.Keys(x.Annotations)) {
-		fmt.Fprintf(s.out, "Annotation: %s=%s\n", printable(k), printable(x.Annotations[k]))
-	}
+	printAnnotations(s.out, "Annotation: ", x.Annotations)
 	fmt.Fprintln(s.out)
+	shared := sharedLayers(x.Images)
 	rows := make([][]string, len(x.Images))
 	for i, image := range x.Images {
 		rows[i] = []string{
-			image.Platform.String(), image.Descriptor.Digest.String(), size(image.Size), strconv.Itoa(len(image.Layers)),
-			orDash(attestations(image)),
+			image.Platform.String(), image.Descriptor.Digest.String(), size(image.Size), strconv.Itoa(len(image.Layers)), strconv.Itoa(shared[i]),
+			age(image.Created), orDash(attestations(image)),
 		}
 	}
-	return printTable(s.out, []string{"PLATFORM", "DIGEST", "SIZE", "LAYERS", "ATTESTATIONS"}, rows)
+	if err := printTable(s.out, []string{"PLATFORM", "DIGEST", "SIZE", "LAYERS", "SHARED", "CREATED", "ATTESTATIONS"}, rows); err != nil {
+		return err
+	}
+	for _, image := range x.Images {
+		if image.ConfigPlatform != image.Platform && !image.ConfigPlatform.IsZero() {
+			fmt.Fprintf(s.out, "%s: its config says %s\n", image.Platform, image.ConfigPlatform)
+		}
+		printAnnotations(s.out, image.Platform.String()+": annotation ", image.Descriptor.Annotations)
+	}
+	return nil
+}
+
+func printAnnotations(w io.Writer, before string, list map[string]string) {
+	for _, k := range slices.Sorted(maps.Keys(list)) {
+		fmt.Fprintf(w, "%s%s=%s\n", before, printable(k), printable(list[k]))
+	}
+}
+
+// sharedLayers counts for each image the layers that another one has too.
+func sharedLayers(list []index.Image) []int {
+	in := map[digest.Digest]int{}
+	for _, image := range list {
+		seen := map[digest.Digest]bool{}
+		for _, l := range image.Layers {
+			if !seen[l.Digest] {
+				seen[l.Digest] = true
+				in[l.Digest]++
+			}
+		}
+	}
+	out := make([]int, len(list))
+	for i, image := range list {
+		for _, l := range image.Layers {
+			if in[l.Digest] > 1 {
+				out[i]++
+			}
+		}
+	}
+	return out
+}
+
+// age says when an image was made. Reproducible builds say the epoch, which says nothing.
+func age(t *time.Time) string {
+	if t == nil || t.Unix() <= 0 {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04")
 }
 
 // printable quotes a string of someone else's that would not print as one line of text.
@@ -72,10 +210,20 @@ func printable(s string) string {
 	return s
 }
 
+// attestations names what is attested, by the predicates' last parts: provenance/v1, Document.
 func attestations(image index.Image) string {
-	out := make([]string, len(image.Attestations))
-	for i, a := range image.Attestations {
-		out[i] = a.Digest.String()
+	var out []string
+	for _, a := range image.Attestations {
+		for _, p := range a.Predicates {
+			name := p
+			if i := strings.Index(p, "://"); i >= 0 {
+				_, name, _ = strings.Cut(p[i+3:], "/")
+			}
+			out = append(out, printable(name))
+		}
+		if len(a.Predicates) == 0 {
+			out = append(out, a.Descriptor.Digest.String())
+		}
 	}
 	return strings.Join(out, ", ")
 }

@@ -4,6 +4,7 @@
 //	manifold plan --platform linux/amd64,linux/arm64 .
 //	manifold nodes
 //	manifold inspect ghcr.io/app/app:1.0
+//	manifold create -t ghcr.io/app/app:1.0 ghcr.io/app/app:1.0-amd64 ghcr.io/app/app:1.0-arm64
 //
 // Human output goes to standard error, results to standard output. Every reading command has --format json.
 package main
@@ -103,6 +104,7 @@ func rootCommand(s streams) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(buildCommand(s), planCommand(s), verifyCommand(s), inspectCommand(s), nodesCommand(s))
+	root.AddCommand(buildCommand(s), planCommand(s), verifyCommand(s), inspectCommand(s), resolveCommand(s), createCommand(s), copyCommand(s),
+		doctorCommand(s), nodesCommand(s))
 	return root
 }

@@ -30,6 +30,8 @@ type verified struct {
 }
 
 type verifyFlags struct {
+	registryFlags
+
 	platforms []string
 	except    []string
 	form      format
@@ -62,6 +64,7 @@ func verifyCommand(s streams) *cobra.Command {
 	cmd.Flags().StringSliceVar(&f.platforms, "platform", nil, "check only these platforms")
 	cmd.Flags().StringSliceVar(&f.except, "verify-except", nil, "paths that may hold another machine's code, as in .dockerignore (/usr/lib/firmware/**)")
 	cmd.Flags().Var(&f.form, "format", "print a table or JSON")
+	f.register(cmd.Flags())
 	return cmd
 }
 
@@ -71,7 +74,7 @@ func (f verifyFlags) verify(ctx context.Context, ref string) (_ []verified, err 
 	if err != nil {
 		return nil, err
 	}
-	source, err := index.Open(ctx, index.Registry{}, ref)
+	source, err := index.Open(ctx, f.registry(), ref)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +88,13 @@ func (f verifyFlags) verify(ctx context.Context, ref string) (_ []verified, err 
 	if len(wanted) > 0 {
 		images = slices.DeleteFunc(slices.Clone(images), func(i index.Image) bool { return !slices.Contains(wanted, i.Platform) })
 	}
+	return f.images(ctx, source, ref, images)
+}
+
+// images checks images whose blobs a provider has.
+func (f verifyFlags) images(ctx context.Context, blobs verify.Fetcher, ref string, images []index.Image) ([]verified, error) {
 	out := make([]verified, len(images))
-	reader := verify.NewReader(source)
+	reader := verify.NewReader(blobs)
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(parallelImages)
 	for i, image := range images {

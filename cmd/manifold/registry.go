@@ -1,0 +1,32 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	"github.com/manifold-build/manifold/index"
+)
+
+// registryFlags say how registries are reached. Every command that reads or writes one has them.
+type registryFlags struct {
+	insecure  bool
+	plainHTTP bool
+	certsDirs []string
+	trusted   []string
+}
+
+func (f *registryFlags) register(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.insecure, "insecure", false, "accept any TLS certificate of a registry")
+	fs.BoolVar(&f.plainHTTP, "plain-http", false, "speak plain http to registries (loopback addresses are spoken to so anyway)")
+	fs.StringArrayVar(&f.certsDirs, "certs-dir", nil, "folder with a folder for each registry, with hosts.toml or *.crt (default certs.d of containerd and Docker)")
+	fs.StringArrayVar(&f.trusted, "trusted-host", nil, "host at a private address that a registry may send us to, for example its storage")
+}
+
+func (f *registryFlags) registry() index.Registry {
+	r := index.Registry{Insecure: f.insecure, CertsDirs: slices.Clone(f.certsDirs), Trusted: slices.Clone(f.trusted)}
+	if f.plainHTTP {
+		r.PlainHTTP = func(string) (bool, error) { return true, nil }
+	}
+	return r
+}

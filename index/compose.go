@@ -1,0 +1,476 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Composition says what an index is to be made of. The zero value is nothing, which is an error.
+type Composition struct {
+	// Base is the reference of an index that is changed; empty begins with none.
+	Base string
+	// Members are added, in any order.
+	Members []Member
+	// Remove are the entries of Base that are left out: platforms, or digests. One that is not there is an error.
+	Remove []string
+	// Annotations of every level. Those of Base stay.
+	Annotations []Annotation
+	// MediaType is the kind of index; zero means Auto.
+	MediaType MediaType
+	// Expect are the platforms that have to be there, these and no others; nil means any.
+	Expect []platforms.Platform
+	// IgnoreMissing leaves out members that are not found, with a note.
+	IgnoreMissing bool
+}
+
+// Member is a source of images: an image, or an index, all of whose images are taken with what attests them.
+type Member struct {
+	// Source is what [Open] reads.
+	Source string
+	// Platform overrides what the config says, field by field: an empty field leaves it. It can be given to a single image only.
+	Platform platforms.Platform
+	// FixConfig writes Platform into the image's config too. That makes another image; what attested the old one is left out, with a note.
+	FixConfig bool
+	// Replace is the platform whose image of the base gives way to this one; zero means none. Of an index the image for it is taken.
+	Replace platforms.Platform
+	// Annotations go into the entries.
+	Annotations map[string]string
+	// Place is where the member was written, "file.yaml:12" for example, for errors; it may be empty.
+	Place string
+}
+
+// MemberError is a member that could not be taken in.
+type MemberError struct {
+	// Source and Place are the member's.
+	Source, Place string
+	Err           error
+}
+
+// Error names place and source.
+func (e *MemberError) Error() string {
+	text := e.Err.Error()
+	if !strings.Contains(text, e.Source) {
+		text = e.Source + ": " + text
+	}
+	if e.Place != "" {
+		text = e.Place + ": " + text
+	}
+	return text
+}
+
+// Unwrap returns what happened.
+func (e *MemberError) Unwrap() error { return e.Err }
+
+// Draft is an index that has been assembled and is not published. It has to be closed.
+type Draft struct {
+	// Index is what would be published.
+	Index Index
+	// Origins name for each of Index.Images the source it came from.
+	Origins []string
+	// Notes are what whoever asked for it should know, a line each.
+	Notes []string
+
+	base     string // what the base named when it was read, "" without one
+	baseRef  string
+	registry Registry
+	sources  []*Source
+	parcels  []parcel
+}
+
+// Compose reads every member, and the base, and assembles the index. Nothing is written anywhere: [Draft.Publish] does that. Failures of members are
+// joined in their order, each a [*MemberError].
+func Compose(ctx context.Context, r Registry, c Composition) (_ *Draft, err error) {
+	d := &Draft{registry: r.keep()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	opened, err := d.open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var pieces []piece
+	if c.Base != "" {
+		if pieces, err = d.takeBase(c, opened[0]); err != nil {
+			return nil, err
+		}
+		opened = opened[1:]
+	}
+	for i, m := range c.Members {
+		if opened[i] == nil {
+			d.notef("%s is not there and is left out", m.Source)
+			continue
+		}
+		more, err := d.take(m, opened[i])
+		if err != nil {
+			return nil, &MemberError{m.Source, m.Place, err}
+		}
+		pieces = append(pieces, more...)
+	}
+	if err := d.assemble(pieces, c, opened); err != nil {
+		return nil, err
+	}
+	return d, expect(d.Index, c.Expect)
+}
+
+func (d *Draft) notef(format string, args ...any) { d.Notes = append(d.Notes, fmt.Sprintf(format, args...)) }
+
+// open opens the base, if there is one, and every member, all at once. What is missing and may be is nil.
+func (d *Draft) open(ctx context.Context, c Composition) ([]*Source, error) {
+	members := c.Members
+	if c.Base != "" {
+		members = append([]Member{{Source: c.Base}}, members...)
+	}
+	if len(members) == 0 {
+		return nil, errors.New("no image to make an index of")
+	}
+	if len(members) > maxImages {
+		return nil, fmt.Errorf("%d sources, at most %d are accepted", len(members), maxImages)
+	}
+	opened, errs := make([]*Source, len(members)), make([]error, len(members))
+	var eg errgroup.Group
+	eg.SetLimit(parallelRequests)
+	for i, m := range members {
+		eg.Go(func() error {
+			s, err := Open(ctx, d.registry, m.Source)
+			opened[i] = s
+			isBase := c.Base != "" && i == 0
+			switch {
+			case err == nil || c.IgnoreMissing && !isBase && (errors.Is(err, ErrNotFound) || errdefs.IsNotFound(err)):
+			case isBase && errors.Is(err, ErrNotFound):
+				errs[i] = fmt.Errorf("%w: there is no index to change; make it without --append, --remove and --replace first", err)
+			default:
+				errs[i] = &MemberError{m.Source, m.Place, err}
+			}
+			return nil
+		})
+	}
+	_ = eg.Wait()
+	for _, s := range opened {
+		if s != nil {
+			d.sources = append(d.sources, s)
+		}
+	}
+	return opened, errors.Join(errs...)
+}
+
+// piece is an image on its way into the index.
+type piece struct {
+	image  Image
+	source *Source
+	made   map[digest.Digest][]byte // what was written anew for it: config, manifest
+}
+
+// takeBase takes the images of the base but for those that give way.
+func (d *Draft) takeBase(c Composition, base *Source) ([]piece, error) {
+	d.base = base.Index.Descriptor.Digest.String()
+	if named, err := ParseReference(c.Base); err == nil {
+		d.baseRef = named.String()
+	}
+	away := map[int]bool{}
+	mark := func(what string, match func(Image) bool) error {
+		n := len(away)
+		for i, image := range base.Index.Images {
+			if match(image) {
+				away[i] = true
+			}
+		}
+		if len(away) == n {
+			return fmt.Errorf("%s: there is no image for %s in it; it has %s", c.Base, what, platformsOf(base.Index.Images))
+		}
+		return nil
+	}
+	for _, what := range c.Remove {
+		match := func(i Image) bool { return i.Descriptor.Digest.String() == what }
+		if p, err := platforms.Parse(what); err == nil {
+			match = func(i Image) bool { return loose(i.Platform, p) }
+		} else if _, derr := digest.Parse(what); derr != nil {
+			return nil, fmt.Errorf("--remove %s: it is neither a platform nor a digest: %w", what, err)
+		}
+		if err := mark(what, match); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range c.Members {
+		if m.Replace.IsZero() {
+			continue
+		}
+		if err := mark(m.Replace.String(), func(i Image) bool { return loose(i.Platform, m.Replace) }); err != nil {
+			return nil, err
+		}
+	}
+	var out []piece
+	for i, image := range base.Index.Images {
+		if !away[i] {
+			out = append(out, piece{image: image, source: base})
+		}
+	}
+	return out, nil
+}
+
+// loose reports whether an image of platform p is what want names. OS version and features count only if want has them.
+func loose(p, want platforms.Platform) bool {
+	if want.OSVersion == "" {
+		p.OSVersion = ""
+	}
+	if want.OSFeatures == "" {
+		p.OSFeatures = ""
+	}
+	return p == want
+}
+
+func platformsOf(list []Image) string {
+	out := make([]string, len(list))
+	for i, image := range list {
+		out[i] = image.Platform.String()
+	}
+	return strings.Join(out, ", ")
+}
+
+// take takes the images of a member.
+func (d *Draft) take(m Member, s *Source) ([]piece, error) {
+	list := s.Index.Images
+	if !m.Replace.IsZero() && s.Index.IsIndex() {
+		list = slices.DeleteFunc(slices.Clone(list), func(i Image) bool { return !loose(i.Platform, m.Replace) })
+		if len(list) != 1 {
+			return nil, fmt.Errorf("it has %d images for %s: %s", len(list), m.Replace, platformsOf(s.Index.Images))
+		}
+	}
+	if !m.Platform.IsZero() && len(list) > 1 {
+		return nil, fmt.Errorf("it holds %d images (%s); a platform can be given to one only", len(list), platformsOf(list))
+	}
+	var out []piece
+	for _, image := range list {
+		p := piece{image: image, source: s}
+		if err := d.adjust(&p, m); err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// adjust gives an image the platform and the annotations that its member asks for.
+func (d *Draft) adjust(p *piece, m Member) error {
+	image := &p.image
+	if images.IsIndexType(image.Descriptor.MediaType) {
+		return fmt.Errorf("entry %s is an index itself: name it as a source of its own", image.Descriptor.Digest)
+	}
+	platform := overlay(image.Platform, m.Platform)
+	if platform.OSVersion == "" {
+		platform.OSVersion = image.ConfigPlatform.OSVersion
+	}
+	if platform.OSFeatures == "" {
+		platform.OSFeatures = image.ConfigPlatform.OSFeatures
+	}
+	switch {
+	case platform.IsZero() && image.Descriptor.ArtifactType == "":
+		return errors.New("its config says no platform: give it one with --annotate SOURCE=OS/ARCH")
+	case !m.Replace.IsZero() && !loose(platform, m.Replace):
+		return fmt.Errorf("it is for %s and would replace the image for %s: say --annotate %s=%s if it really is for that", platform, m.Replace, m.Source, m.Replace)
+	}
+	if platform != image.Platform {
+		image.Platform = platform
+		oci := platform.OCI()
+		image.Descriptor.Platform = &oci
+	}
+	if m.FixConfig && image.ConfigPlatform != platform {
+		if err := d.fixConfig(p, platform); err != nil {
+			return err
+		}
+	} else if !m.Platform.IsZero() && image.ConfigPlatform != platform {
+		d.notef("%s: the index will say %s, the image's config says %s; --fix-config writes it there too", m.Source, platform, image.ConfigPlatform)
+	}
+	if len(m.Annotations) > 0 {
+		have := maps.Clone(image.Descriptor.Annotations)
+		if have == nil {
+			have = map[string]string{}
+		}
+		maps.Copy(have, m.Annotations)
+		image.Descriptor.Annotations = have
+	}
+	return nil
+}
+
+// overlay returns p with the fields of over that are set.
+func overlay(p, over platforms.Platform) platforms.Platform {
+	if over.OS != "" {
+		p.OS = over.OS
+	}
+	if over.Architecture != "" {
+		p.Architecture, p.Variant = over.Architecture, over.Variant
+	}
+	if over.Variant != "" {
+		p.Variant = over.Variant
+	}
+	if over.OSVersion != "" {
+		p.OSVersion = over.OSVersion
+	}
+	if over.OSFeatures != "" {
+		p.OSFeatures = over.OSFeatures
+	}
+	return p.Normalize()
+}
+
+// assemble makes the index of the pieces.
+func (d *Draft) assemble(pieces []piece, c Composition, opened []*Source) error {
+	if len(pieces) == 0 {
+		return errors.New("nothing is left to make an index of")
+	}
+	opt := AssembleOptions{MediaType: c.MediaType}
+	used := map[int]bool{}
+	for i := range pieces {
+		if err := d.annotate(&pieces[i], c.Annotations, used); err != nil {
+			return err
+		}
+	}
+	// What the base, or the one index that is given, says of itself stays.
+	for _, s := range d.sources {
+		if c.Base != "" && s == d.sources[0] || c.Base == "" && len(opened) == 1 {
+			for _, k := range slices.Sorted(maps.Keys(s.Index.Annotations)) {
+				opt.Annotations = append(opt.Annotations, Annotation{Level: LevelIndex, Key: k, Value: s.Index.Annotations[k]})
+			}
+		}
+	}
+	for i, a := range c.Annotations {
+		switch {
+		case a.Level != LevelManifest:
+			opt.Annotations = append(opt.Annotations, a)
+		case !used[i]:
+			return fmt.Errorf("annotation %s: there is no image for it", a)
+		}
+	}
+	list := make([]Image, len(pieces))
+	for i, p := range pieces {
+		list[i] = p.image
+	}
+	x, err := Assemble(list, opt)
+	if dup, ok := errors.AsType[*DuplicateError](err); ok {
+		return duplicate(dup, pieces, c.Base)
+	}
+	if err != nil {
+		return err
+	}
+	d.Index = x
+	for _, image := range x.Images {
+		i := slices.IndexFunc(pieces, func(p piece) bool {
+			return p.image.Descriptor.Digest == image.Descriptor.Digest && p.image.Platform == image.Platform
+		})
+		d.Origins = append(d.Origins, pieces[i].source.Name)
+		if err := d.pack(pieces[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// duplicate says where two images for one platform came from, and what to do.
+func duplicate(dup *DuplicateError, pieces []piece, base string) error {
+	from := func(d digest.Digest) string {
+		for _, p := range pieces {
+			if p.image.Descriptor.Digest == d {
+				return p.source.Name
+			}
+		}
+		return d.String()
+	}
+	a, b := from(dup.Digests[0]), from(dup.Digests[1])
+	advice := "leave one out, or give one another platform with --annotate"
+	if base != "" && (a == base || b == base) {
+		other := a
+		if a == base {
+			other = b
+		}
+		advice = fmt.Sprintf("--replace %s=%s puts the new one in place of the old", dup.Platform, other)
+	}
+	return fmt.Errorf("%s and %s: %w; %s", a, b, dup, advice)
+}
+
+// pack makes the parcels of an image and of what attests it.
+func (d *Draft) pack(p piece) error {
+	desc := p.image.Descriptor
+	raw, isNew := p.made[desc.Digest]
+	if !isNew {
+		raw = p.source.small[desc.Digest]
+	}
+	if raw == nil {
+		return fmt.Errorf("entry %s of %s is a %s, which is no image", desc.Digest, p.source.Name, desc.MediaType)
+	}
+	one, err := newParcel(p.source, desc, raw)
+	if err != nil {
+		return err
+	}
+	one.made = p.made
+	d.parcels = append(d.parcels, one)
+	for _, a := range p.image.Attestations {
+		one, err := newParcel(p.source, a.Descriptor, p.source.small[a.Descriptor.Digest])
+		if err != nil {
+			return err
+		}
+		d.parcels = append(d.parcels, one)
+	}
+	return nil
+}
+
+// expect checks that an index holds these platforms and no others.
+func expect(x Index, want []platforms.Platform) error {
+	if want == nil {
+		return nil
+	}
+	var missing, extra []string
+	for _, p := range want {
+		if !slices.ContainsFunc(x.Images, func(i Image) bool { return loose(i.Platform, p) }) {
+			missing = append(missing, p.String())
+		}
+	}
+	for _, image := range x.Images {
+		if !slices.ContainsFunc(want, func(p platforms.Platform) bool { return loose(image.Platform, p) }) {
+			extra = append(extra, image.Platform.String())
+		}
+	}
+	switch {
+	case len(missing) > 0 && len(extra) > 0:
+		return fmt.Errorf("the index lacks %s, and has %s, which is not expected", strings.Join(missing, ", "), strings.Join(extra, ", "))
+	case len(missing) > 0:
+		return fmt.Errorf("the index lacks %s; it has %s", strings.Join(missing, ", "), platformsOf(x.Images))
+	case len(extra) > 0:
+		return fmt.Errorf("the index has %s, which is not expected", strings.Join(extra, ", "))
+	}
+	return nil
+}
+
+// Fetch opens a blob of the images, or one of their manifests.
+func (d *Draft) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	for _, p := range d.parcels {
+		if raw, ok := p.made[desc.Digest]; ok {
+			return readerOf(raw), nil
+		}
+		if p.desc.Digest == desc.Digest || slices.ContainsFunc(p.blobs, func(b ocispec.Descriptor) bool { return b.Digest == desc.Digest }) {
+			return p.from.Fetch(ctx, desc)
+		}
+	}
+	return nil, fmt.Errorf("blob %s: %w in the sources", desc.Digest, errdefs.ErrNotFound)
+}
+
+// Close closes the sources.
+func (d *Draft) Close() error {
+	var errs []error
+	for _, s := range d.sources {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}

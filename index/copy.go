@@ -1,0 +1,206 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// CopyRequest is what is copied, and where to.
+type CopyRequest struct {
+	// Source is what [Open] reads.
+	Source string
+	// Names are where it goes: tags in registries, oci-layout:DIR:NAME, oci-archive:FILE:NAME.
+	Names []string
+	// Platforms are the images that are copied. One is copied as it is, without an index around it; several make a new index. Nil means everything, byte
+	// for byte.
+	Platforms []platforms.Platform
+	// WithoutReferrers leaves out what refers to the source, or to its images, by its subject: signatures, for example.
+	WithoutReferrers bool
+	// Progress is told of the blobs that are brought; nil means nobody.
+	Progress Progress
+}
+
+// Copied is what a copy came to.
+type Copied struct {
+	// Descriptor is what the names stand for now.
+	Descriptor ocispec.Descriptor `json:"descriptor"`
+	// Tags were read back.
+	Tags []Receipt `json:"tags"`
+	// Manifests and Blobs count what was needed, what was there already included; Size is the blobs' size in bytes; Referrers are among the manifests.
+	Manifests int   `json:"manifests"`
+	Blobs     int   `json:"blobs"`
+	Size      int64 `json:"size"`
+	Referrers int   `json:"referrers"`
+}
+
+// Copy copies an index or an image, with what attests it and what refers to it. What is at its destination already is not sent again, so that a
+// copy that broke off goes on where it stopped. Names move last, as [Publish] moves them.
+func Copy(ctx context.Context, r Registry, req CopyRequest) (_ Copied, err error) {
+	r = r.keep()
+	source, err := Open(ctx, r, req.Source)
+	if err != nil {
+		return Copied{}, err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	s, err := source.shipment(ctx, req.Platforms)
+	if err != nil {
+		return Copied{}, fmt.Errorf("%s: %w", req.Source, err)
+	}
+	s.progress = &reporter{tell: req.Progress}
+	out := Copied{Descriptor: s.desc}
+	if !req.WithoutReferrers {
+		referrers, err := source.referrers(ctx, s)
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", req.Source, err)
+		}
+		out.Referrers = len(referrers)
+		s.parcels = append(s.parcels, referrers...)
+	}
+	seen := map[digest.Digest]bool{}
+	for _, p := range s.parcels {
+		out.Manifests++
+		for _, b := range p.blobs {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				out.Blobs++
+				out.Size += b.Size
+			}
+		}
+	}
+	out.Tags, err = s.ship(ctx, r, req.Names)
+	return out, err
+}
+
+// shipment is what a copy takes along.
+func (s *Source) shipment(ctx context.Context, want []platforms.Platform) (shipment, error) {
+	top := s.Index.Descriptor
+	top.Annotations, top.Platform = nil, nil // what a layout says of it
+	if len(want) == 0 {
+		return s.everything(ctx, top)
+	}
+	var list []Image
+	for _, p := range want {
+		i := slices.IndexFunc(s.Index.Images, func(i Image) bool { return loose(i.Platform, p) })
+		if i < 0 {
+			return shipment{}, fmt.Errorf("there is no image for %s in it; it has %s", p, platformsOf(s.Index.Images))
+		}
+		list = append(list, s.Index.Images[i])
+	}
+	if len(list) == 1 {
+		one := list[0].Descriptor
+		one.Annotations, one.Platform = nil, nil
+		return s.everything(ctx, one)
+	}
+	var opt AssembleOptions
+	for k, v := range s.Index.Annotations {
+		opt.Annotations = append(opt.Annotations, Annotation{Level: LevelIndex, Key: k, Value: v})
+	}
+	x, err := Assemble(list, opt)
+	if err != nil {
+		return shipment{}, err
+	}
+	out := shipment{desc: x.Descriptor, raw: x.Raw}
+	for _, image := range x.Images {
+		descs := []ocispec.Descriptor{image.Descriptor}
+		for _, a := range image.Attestations {
+			descs = append(descs, a.Descriptor)
+		}
+		for _, d := range descs {
+			more, err := s.parcels(ctx, d, 0)
+			if err != nil {
+				return shipment{}, err
+			}
+			out.parcels = append(out.parcels, more...)
+		}
+	}
+	return out, nil
+}
+
+// everything is the shipment of a descriptor and all that it stands for.
+func (s *Source) everything(ctx context.Context, top ocispec.Descriptor) (shipment, error) {
+	parcels, err := s.parcels(ctx, top, 0)
+	if err != nil {
+		return shipment{}, err
+	}
+	last := &parcels[len(parcels)-1]
+	last.blobsOnly = true
+	return shipment{desc: top, raw: last.raw, parcels: parcels}, nil
+}
+
+// referrers reads what refers to a shipment's manifests, and to that in turn.
+func (s *Source) referrers(ctx context.Context, ship shipment) ([]parcel, error) {
+	known := map[digest.Digest]bool{ship.desc.Digest: true}
+	next := []digest.Digest{ship.desc.Digest}
+	for _, p := range ship.parcels {
+		if !known[p.desc.Digest] {
+			known[p.desc.Digest] = true
+			next = append(next, p.desc.Digest)
+		}
+	}
+	var out []parcel
+	for depth := 0; len(next) > 0 && depth < maxNesting; depth++ {
+		lists := make([][]ocispec.Descriptor, len(next))
+		eg, egCtx := errgroup.WithContext(ctx)
+		eg.SetLimit(parallelRequests)
+		for i, d := range next {
+			eg.Go(func() (err error) {
+				lists[i], err = s.referrersOf(egCtx, d)
+				return err
+			})
+		}
+		if err := eg.Wait(); err != nil {
+			return nil, err
+		}
+		next = nil
+		for _, d := range slices.Concat(lists...) {
+			if known[d.Digest] {
+				continue
+			}
+			known[d.Digest] = true
+			next = append(next, d.Digest)
+			more, err := s.parcels(ctx, d, 0)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, more...)
+		}
+	}
+	return out, nil
+}
+
+// referrersOf lists what refers to a digest.
+func (s *Source) referrersOf(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
+	if s.repo != nil {
+		return s.repo.Referrers(ctx, d)
+	}
+	l, ok := s.blobs.(layout)
+	if !ok {
+		return nil, nil
+	}
+	list, err := l.entries()
+	if err != nil {
+		return nil, err
+	}
+	var out []ocispec.Descriptor
+	for _, entry := range list {
+		if entry.ArtifactType == "" {
+			continue
+		}
+		raw, err := s.manifest(ctx, entry)
+		if err != nil {
+			return nil, err
+		}
+		if p, err := newParcel(s, entry, raw); err == nil && p.subject == d {
+			out = append(out, entry)
+		}
+	}
+	return out, nil
+}

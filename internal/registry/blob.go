@@ -1,0 +1,327 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// errShort is a body that ended early.
+var errShort = errors.New("the body ends early")
+
+// Fetch opens a blob, or a manifest by its digest. Reading takes up again where a connection broke, and ends with an error if the bytes
+// are not those of the digest. The descriptor's urls are not looked at.
+func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return r.FetchFrom(ctx, desc, 0)
+}
+
+// FetchFrom is Fetch for the rest of a blob whose first bytes are there already. Only with offset 0 the bytes are checked.
+func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("digest %q: %w", desc.Digest, err)
+	}
+	kind := "/blobs/"
+	if images.IsManifestType(desc.MediaType) || images.IsIndexType(desc.MediaType) {
+		kind = "/manifests/"
+	}
+	var errs []error
+	for _, h := range r.hosts {
+		if !h.Capabilities.Has(docker.HostCapabilityPull) {
+			continue
+		}
+		b := &blob{repo: r, host: h, desc: desc, at: kind + desc.Digest.String(), offset: offset, ctx: ctx}
+		if offset == 0 {
+			b.sum = desc.Digest.Algorithm().Hash()
+		}
+		err := b.open()
+		if err == nil {
+			return b, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) > 0 && errdefs.IsNotFound(errs[len(errs)-1]) {
+		return nil, errs[len(errs)-1]
+	}
+	return nil, errors.Join(errs...)
+}
+
+// blob is the content of a descriptor, read over as many requests as it takes.
+type blob struct {
+	repo   *Repository
+	host   *host
+	desc   ocispec.Descriptor
+	at     string
+	body   io.ReadCloser
+	sum    hash.Hash
+	offset int64
+	tries  int
+	ctx    context.Context //nolint:containedctx // a reader lives as long as its request
+}
+
+func (b *blob) open() error {
+	q := request{method: http.MethodGet, at: b.at, header: map[string]string{"Accept": b.desc.MediaType + ", */*"}}
+	if b.offset > 0 {
+		q.header["Range"] = fmt.Sprintf("bytes=%d-", b.offset)
+	}
+	res, err := b.repo.do(b.ctx, b.host, q)
+	if err != nil {
+		return err
+	}
+	b.body = res.Body
+	switch {
+	case b.offset > 0 && res.StatusCode == http.StatusPartialContent:
+		if !strings.HasPrefix(res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", b.offset)) {
+			_ = res.Body.Close()
+			return fmt.Errorf("%s: asked for the bytes from %d, the registry sends %q", b.desc.Digest, b.offset, res.Header.Get("Content-Range"))
+		}
+	case b.offset > 0: // the registry does not do ranges
+		if _, err := io.CopyN(io.Discard, res.Body, b.offset); err != nil {
+			_ = res.Body.Close()
+			return b.host.explain(b.ctx, b.repo, err)
+		}
+	}
+	return nil
+}
+
+// Read reads on, over a new connection if the old one broke.
+func (b *blob) Read(p []byte) (int, error) {
+	for {
+		if b.offset >= b.desc.Size {
+			return b.end(p)
+		}
+		if int64(len(p)) > b.desc.Size-b.offset {
+			p = p[:b.desc.Size-b.offset]
+		}
+		n, err := b.body.Read(p)
+		if n > 0 {
+			b.offset += int64(n)
+			if b.sum != nil {
+				_, _ = b.sum.Write(p[:n]) // a hash does not fail
+			}
+			b.tries = 0
+			return n, nil
+		}
+		if err == nil {
+			continue
+		}
+		if err := b.again(err); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// again opens the blob at the place where it broke.
+func (b *blob) again(broke error) error {
+	if errors.Is(broke, io.EOF) {
+		broke = errShort
+	}
+	_ = b.body.Close()
+	if b.tries++; b.tries >= maxTries || b.ctx.Err() != nil {
+		return b.host.explain(b.ctx, b.repo, fmt.Errorf("%s: after %d of %d bytes: %w", b.desc.Digest, b.offset, b.desc.Size, broke))
+	}
+	if err := sleep(b.ctx, backoff(b.tries-1)); err != nil {
+		return err
+	}
+	return b.open()
+}
+
+// end checks what was read.
+func (b *blob) end(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	var one [1]byte
+	if n, _ := b.body.Read(one[:]); n > 0 {
+		return 0, fmt.Errorf("%s: more than the %d bytes of its descriptor came", b.desc.Digest, b.desc.Size)
+	}
+	if b.sum != nil && digest.NewDigest(b.desc.Digest.Algorithm(), b.sum) != b.desc.Digest {
+		return 0, fmt.Errorf("%s: the bytes that came are not those of the digest", b.desc.Digest)
+	}
+	return 0, io.EOF
+}
+
+// Close ends the request.
+func (b *blob) Close() error { return b.body.Close() }
+
+// HasBlob asks whether the repository that is pushed to holds a blob.
+func (r *Repository) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
+	h, err := r.pushHost()
+	if err != nil {
+		return false, err
+	}
+	return r.has(ctx, h, d, false)
+}
+
+func (r *Repository) has(ctx context.Context, h *host, d digest.Digest, once bool) (bool, error) {
+	res, err := r.do(ctx, h, request{method: http.MethodHead, at: "/blobs/" + d.String(), push: true, once: once})
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	closeBody(res)
+	return true, nil
+}
+
+// StatBlob asks for a blob's size, in bytes; -1 if the registry does not say.
+func (r *Repository) StatBlob(ctx context.Context, d digest.Digest) (size int64, err error) {
+	err = r.read(ctx, d.String(), request{method: http.MethodHead, at: "/blobs/" + d.String()}, func(_ *host, res *http.Response) error {
+		size = contentLength(res.Header)
+		return nil
+	})
+	return size, err
+}
+
+// PutBlob puts a blob into the repository. From names another repository of the same registry that holds it, "" if none does: then
+// the registry is asked to mount it, and only if it does not the bytes are sent. Open returns the bytes, anew for each try.
+func (r *Repository) PutBlob(ctx context.Context, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
+	h, err := r.pushHost()
+	if err != nil {
+		return err
+	}
+	for try := 0; ; try++ {
+		err := r.upload(ctx, h, desc, from, open)
+		if err == nil || ctx.Err() != nil || !again(err) || try+1 >= maxTries {
+			return err
+		}
+		if there, err := r.has(ctx, h, desc.Digest, true); err == nil && there {
+			return nil // the answer was lost, not the blob
+		}
+		from = ""
+		if err := sleep(ctx, backoff(try)); err != nil {
+			return err
+		}
+	}
+}
+
+// again reports whether an upload is worth a new session.
+func again(err error) bool {
+	if s, ok := errors.AsType[*StatusError](err); ok {
+		return busy(s.Code) || s.Code == http.StatusNotFound || s.Code == http.StatusRequestedRangeNotSatisfiable
+	}
+	if is[*sourceFailed](err) {
+		return false
+	}
+	return transient(err)
+}
+
+// sourceFailed is a blob whose bytes could not be read.
+type sourceFailed struct{ error }
+
+func (e *sourceFailed) Unwrap() error { return e.error }
+
+// upload begins an upload session and sends the blob in one request (distribution-spec, "POST then PUT").
+func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
+	session, err := r.session(ctx, h, desc.Digest, from)
+	if err != nil || session == "" {
+		return err
+	}
+	var failed error
+	res, err := r.do(ctx, h, request{
+		method: http.MethodPut, at: session, push: true, once: true, wait: commitWait, size: desc.Size,
+		header: map[string]string{"Content-Type": "application/octet-stream"},
+		open: func() (io.ReadCloser, error) {
+			rc, err := open()
+			if err != nil {
+				return nil, err
+			}
+			return &tapped{ReadCloser: rc, failed: &failed}, nil
+		},
+	})
+	if err != nil {
+		if failed != nil {
+			return &sourceFailed{failed}
+		}
+		return err
+	}
+	closeBody(res)
+	return nil
+}
+
+// tapped is a body that remembers why it could not be read.
+type tapped struct {
+	io.ReadCloser
+
+	failed *error
+}
+
+func (t *tapped) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		*t.failed = err
+	}
+	return n, err
+}
+
+// session begins an upload, and returns where the bytes go; "" if the blob was mounted.
+func (r *Repository) session(ctx context.Context, h *host, d digest.Digest, from string) (string, error) {
+	const uploads = "/blobs/uploads/"
+	if from != "" {
+		query := url.Values{"mount": {d.String()}, "from": {from}}
+		res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads + "?" + query.Encode(), push: true, from: from})
+		if err == nil {
+			closeBody(res)
+			if res.StatusCode == http.StatusCreated {
+				return "", nil
+			}
+			return location(res, d)
+		}
+		if !is[*StatusError](err) {
+			return "", err
+		}
+		// a registry that refuses to mount may still take the bytes
+	}
+	res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads, push: true})
+	if err != nil {
+		return "", err
+	}
+	closeBody(res)
+	return location(res, d)
+}
+
+// location is where an upload goes on, with the digest that ends it.
+func location(res *http.Response, d digest.Digest) (string, error) {
+	to, err := res.Location()
+	if err != nil {
+		return "", fmt.Errorf("the registry does not say where the upload goes on: %w", err)
+	}
+	query := to.Query()
+	query.Set("digest", d.String())
+	to.RawQuery = query.Encode()
+	return to.String(), nil
+}
+
+// CheckPush begins an upload and takes it back. Nothing is stored.
+func (r *Repository) CheckPush(ctx context.Context) error {
+	h, err := r.pushHost()
+	if err != nil {
+		return err
+	}
+	res, err := r.do(ctx, h, request{method: http.MethodPost, at: "/blobs/uploads/", push: true})
+	if err != nil {
+		return err
+	}
+	closeBody(res)
+	if to, err := res.Location(); err == nil && to.Host == h.Host {
+		// An upload that is not taken back expires by itself.
+		if res, err := r.do(ctx, h, request{method: http.MethodDelete, at: to.String(), push: true, once: true}); err == nil {
+			closeBody(res)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/config"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+)
+
+// Options is how registries are reached. The zero value uses TLS everywhere but on loopback, without credentials.
+type Options struct {
+	// Credentials returns the user name and the password for a host, or an empty user name and an identity token. Both
+	// empty means anonymous, as does nil.
+	Credentials func(host string) (user, secret string, err error)
+	// PlainHTTP reports whether a host is spoken to without TLS. Nil means loopback addresses only.
+	PlainHTTP func(host string) (bool, error)
+	// Insecure accepts any certificate.
+	Insecure bool
+	// CertsDirs are the folders searched for a folder named for the host, with hosts.toml or Docker's *.crt, *.cert and *.key; the first
+	// that has one counts. Nil means DefaultCertsDirs; empty means none.
+	CertsDirs []string
+	// Trusted are hosts, with their ports if they have one, that a registry may send us to although they are at private addresses.
+	Trusted []string
+	// Transport is what requests go through; nil means the network.
+	Transport http.RoundTripper
+}
+
+// DefaultCertsDirs are where containerd and Docker keep certificates and mirrors of registries: the user's, then the machine's.
+func DefaultCertsDirs() []string {
+	var out []string
+	if dir, err := os.UserConfigDir(); err == nil {
+		out = append(out, filepath.Join(dir, "containerd", "certs.d"), filepath.Join(dir, "docker", "certs.d"))
+	}
+	return append(out, "/etc/containerd/certs.d", "/etc/docker/certs.d")
+}
+
+// Client reaches registries. It keeps connections and tokens; one is meant to serve a whole run. It may be used by several goroutines.
+type Client struct {
+	opt     Options
+	secrets secrets
+
+	mu    sync.Mutex
+	hosts map[string][]*host // by the domain in a reference
+}
+
+// New returns a client.
+func New(opt Options) *Client { return &Client{opt: opt, hosts: map[string][]*host{}} }
+
+// Repository is one repository of a registry.
+type Repository struct {
+	named  reference.Named
+	domain string
+	path   string
+	hosts  []*host
+}
+
+// Repository returns the repository that a reference is in.
+func (c *Client) Repository(named reference.Named) (*Repository, error) {
+	domain := reference.Domain(named)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.hosts[domain] == nil {
+		hosts, err := c.configure(domain)
+		if err != nil {
+			return nil, fmt.Errorf("registry %s: %w", domain, err)
+		}
+		c.hosts[domain] = hosts
+	}
+	return &Repository{named: reference.TrimNamed(named), domain: domain, path: reference.Path(named), hosts: c.hosts[domain]}, nil
+}
+
+// String is the repository's name, its registry in front.
+func (r *Repository) String() string { return r.named.String() }
+
+// Domain is the registry as references name it.
+func (r *Repository) Domain() string { return r.domain }
+
+// Path is the repository's name within its registry.
+func (r *Repository) Path() string { return r.path }
+
+// configure finds the hosts that serve a registry: its mirrors, then itself.
+func (c *Client) configure(domain string) ([]*host, error) {
+	dir, err := c.hostDir(domain)
+	if err != nil {
+		return nil, err
+	}
+	plainHTTP := c.opt.PlainHTTP
+	if plainHTTP == nil {
+		plainHTTP = docker.MatchLocalhost
+	}
+	plain, err := plainHTTP(domain)
+	if err != nil {
+		return nil, err
+	}
+	opt := config.HostOptions{DefaultScheme: "https", Credentials: c.credentials, UpdateClient: c.guard}
+	switch {
+	case plain && (dir == "" || c.opt.PlainHTTP != nil):
+		opt.DefaultScheme = "http"
+	case dir != "":
+		opt.HostDir = func(string) (string, error) { return dir, nil }
+	}
+	if c.opt.Insecure && opt.DefaultScheme == "https" {
+		opt.DefaultTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the user asked for it
+	}
+	list, err := config.ConfigureHosts(context.Background(), opt)(domain)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make([]*host, len(list))
+	for i, h := range list {
+		hosts[i] = &host{RegistryHost: h, client: c}
+		hosts[i].renew()
+	}
+	return hosts, nil
+}
+
+// hostDir is the folder that configures a registry, "" if there is none.
+func (c *Client) hostDir(domain string) (string, error) {
+	dirs := c.opt.CertsDirs
+	if dirs == nil {
+		dirs = DefaultCertsDirs()
+	}
+	for _, root := range dirs {
+		dir, err := config.HostDirFromRoot(root)(domain)
+		if err == nil || !errdefs.IsNotFound(err) {
+			return dir, err
+		}
+	}
+	return "", nil
+}
+
+func (c *Client) credentials(host string) (string, string, error) {
+	if c.opt.Credentials == nil {
+		return "", "", nil
+	}
+	user, secret, err := c.opt.Credentials(host)
+	c.secrets.add(secret)
+	return user, secret, err
+}
+
+// guard puts the rules of the package around a client that containerd made.
+func (c *Client) guard(client *http.Client) error {
+	transport, ok := client.Transport.(*http.Transport)
+	if !ok {
+		return nil // it is there already
+	}
+	client.Transport = newGuard(transport, c.opt)
+	client.CheckRedirect = checkRedirect
+	return nil
+}

@@ -1,0 +1,290 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+)
+
+// request is one request to a repository.
+type request struct {
+	method string
+	// at is the path below the repository, or an absolute URL.
+	at     string
+	header map[string]string
+	// open returns the body, anew for each try; nil means none. size is its length in bytes.
+	open func() (io.ReadCloser, error)
+	size int64
+	// push asks for the right to push, from for the right to pull from another repository too.
+	push bool
+	from string
+	// wait is how long the answer may take; 0 means answerWait.
+	wait time.Duration
+	// once forbids a second try; lost is asked before one, and ends the request well if what it does has been done.
+	once bool
+	lost func() bool
+}
+
+// errDone is a request whose answer was lost and whose effect was seen.
+var errDone = errors.New("done already")
+
+// StatusError is an answer of a registry that is no success. It wraps containerd's error for not found, unauthenticated and permission denied.
+type StatusError struct {
+	// Method is the request's, Registry the host, Object what was asked for, without any query.
+	Method, Registry, Object string
+	// Code is the HTTP status, Message what the registry said, one line, "" if it said nothing.
+	Code    int
+	Message string
+}
+
+// Error names request and answer.
+func (e *StatusError) Error() string {
+	text := fmt.Sprintf("%s %s%s: status %d %s", e.Method, e.Registry, e.Object, e.Code, http.StatusText(e.Code))
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	return text
+}
+
+// Unwrap returns containerd's error for the status, nil if there is none.
+func (e *StatusError) Unwrap() error {
+	switch e.Code {
+	case http.StatusNotFound:
+		return errdefs.ErrNotFound
+	case http.StatusUnauthorized:
+		return errdefs.ErrUnauthenticated
+	case http.StatusForbidden:
+		return errdefs.ErrPermissionDenied
+	}
+	return nil
+}
+
+// do sends a request to a host of the repository, and returns a successful answer, whose body has to be closed.
+func (r *Repository) do(ctx context.Context, h *host, q request) (*http.Response, error) {
+	ctx = docker.WithScope(ctx, scope(r.path, q.push))
+	if q.from != "" {
+		ctx = docker.WithScope(ctx, scope(q.from, false))
+	}
+	ctx = withOrigin(ctx, h)
+	send := func(try int) (*http.Response, error) {
+		if try > 0 && q.lost != nil && q.lost() {
+			return nil, &doneError{}
+		}
+		return r.send(ctx, h, q)
+	}
+	var res *http.Response
+	var err error
+	if q.once {
+		res, err = send(0)
+	} else {
+		res, err = retried(ctx, send)
+	}
+	switch {
+	case is[*doneError](err):
+		return nil, errDone
+	case err != nil:
+		if q.lost != nil && ctx.Err() == nil && q.lost() {
+			return nil, errDone
+		}
+		return nil, h.explain(ctx, r, err)
+	case res.StatusCode >= http.StatusMultipleChoices:
+		return nil, h.status(res)
+	}
+	return res, nil
+}
+
+// doneError ends the tries of a request.
+type doneError struct{ StatusError }
+
+func scope(path string, push bool) string {
+	if push {
+		return "repository:" + path + ":pull,push"
+	}
+	return "repository:" + path + ":pull"
+}
+
+// send sends a request, a second time if the host asks for credentials.
+func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Response, error) {
+	for try := 0; ; try++ {
+		res, generation, err := r.sendOnce(ctx, h, q)
+		if err != nil {
+			return nil, err
+		}
+		if res.StatusCode < http.StatusBadRequest {
+			h.accept(ctx, generation)
+		}
+		if res.StatusCode != http.StatusUnauthorized || res.Request.URL.Host != h.Host || try == maxChallenges {
+			return res, nil
+		}
+		again, err := h.challenged(ctx, res, generation)
+		if err != nil && (!errors.Is(err, docker.ErrInvalidAuthorization) && !errdefs.IsNotImplemented(err)) {
+			_ = res.Body.Close()
+			return nil, err
+		}
+		if !again {
+			return res, nil
+		}
+		_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
+		_ = res.Body.Close()
+	}
+}
+
+// maxChallenges bounds how often one try of a request answers a challenge: once for a token that expired, once for credentials.
+const maxChallenges = 2
+
+func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.Response, generation int, err error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer func() {
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			stop(nil)
+		}
+	}()
+	to := q.at
+	if !strings.Contains(to, "://") {
+		to = h.Scheme + "://" + h.Host + h.Path + "/" + r.path + q.at
+		to = h.namespaced(to, r.domain)
+	}
+	req, err := http.NewRequestWithContext(ctx, q.method, to, http.NoBody)
+	if err != nil {
+		return nil, 0, err
+	}
+	for k, v := range h.Header {
+		req.Header[k] = v
+	}
+	for k, v := range q.header {
+		req.Header.Set(k, v)
+	}
+	req.Header.Set("User-Agent", "manifold")
+	if generation, err = h.authorize(ctx, req); err != nil {
+		return nil, 0, err
+	}
+	answer := time.AfterFunc(q.answerWait(), func() { stop(errSilent) })
+	defer answer.Stop()
+	if q.open != nil {
+		body, err := q.open()
+		if err != nil {
+			return nil, 0, &sourceError{err}
+		}
+		answer.Stop()
+		out := &outgoing{ReadCloser: body, pace: pace{cancel: stop}, left: q.size, sent: func() { answer.Reset(q.answerWait()) }}
+		req.Body, req.ContentLength = out, q.size
+		if q.size == 0 {
+			req.Body = http.NoBody
+			_ = out.Close()
+		}
+	}
+	res, err := h.Client.Do(req) //nolint:bodyclose,gosec // the caller closes it; the URL is a registry's, and guarded
+	if err != nil {
+		return nil, 0, err
+	}
+	res.Body = newIncoming(ctx, stop, res.Body)
+	return res, generation, nil
+}
+
+func (q request) answerWait() time.Duration {
+	if q.wait == 0 {
+		return answerWait
+	}
+	return q.wait
+}
+
+// sourceError is a body that could not be read: the registry is not to blame.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
+// namespaced adds the query that tells a mirror whose content is asked for (containerd's "ns").
+func (h *host) namespaced(to, domain string) string {
+	if h.Host == domain || domain == "docker.io" && h.Host == "registry-1.docker.io" {
+		return to
+	}
+	if strings.Contains(to, "?") {
+		return to + "&ns=" + url.QueryEscape(domain)
+	}
+	return to + "?ns=" + url.QueryEscape(domain)
+}
+
+const (
+	// maxErrorBody bounds how much of an error's body is read, in bytes, maxMessage how much of it is shown.
+	maxErrorBody = 64 << 10
+	maxMessage   = 300
+)
+
+// status makes an error of an answer.
+func (h *host) status(res *http.Response) error {
+	defer func() { _ = res.Body.Close() }()
+	e := &StatusError{Method: res.Request.Method, Registry: res.Request.URL.Host, Object: res.Request.URL.Path, Code: res.StatusCode}
+	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // as much as there is
+	var parsed struct {
+		Errors []struct{ Code, Message string } `json:"errors"`
+	}
+	if json.Unmarshal(body, &parsed) == nil {
+		var said []string
+		for _, one := range parsed.Errors {
+			said = append(said, strings.TrimSuffix(strings.TrimSpace(one.Code+": "+one.Message), ":"))
+		}
+		e.Message = strings.Join(said, "; ")
+	}
+	e.Message = h.client.clean(e.Message)
+	return e
+}
+
+// clean makes one printable line of a text of someone else's, and hides secrets in it.
+func (c *Client) clean(text string) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, c.secrets.redact(text))
+	if len(text) > maxMessage {
+		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
+	}
+	return text
+}
+
+// explain words a request that got no answer. Queries and what net/http puts in front are left out: they may hold signatures.
+func (h *host) explain(ctx context.Context, r *Repository, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if s, ok := errors.AsType[*sourceError](err); ok {
+		return s.err
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	return fmt.Errorf("registry %s: %w", r.domain, &cleanError{h.client.clean(err.Error()), err})
+}
+
+// cleanError is an error whose text has been cleaned.
+type cleanError struct {
+	text string
+	err  error
+}
+
+func (e *cleanError) Error() string { return e.text }
+func (e *cleanError) Unwrap() error { return e.err }
+
+// closeBody ends an answer, reading what little is left so that the connection is used again.
+func closeBody(res *http.Response) {
+	_, _ = io.CopyN(io.Discard, res.Body, maxErrorBody)
+	_ = res.Body.Close()
+}
