@@ -14,36 +14,30 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/plugins/content/local"
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
 )
 
-// layoutSink is an OCI image layout in a folder. Blobs are kept by containerd's content store, whose folders are those of a layout: what a
-// transfer that broke off has left is taken up again.
+// layoutSink is an OCI image layout in a folder. What a transfer that broke off has left is taken up again.
 type layoutSink struct {
 	dir   string
 	tag   string
 	ship  shipment
-	store content.Store
 	bytes *semaphore.Weighted
 
 	mu        sync.Mutex
 	referrers []ocispec.Descriptor
 }
 
+// partDir is the folder of a layout for blobs that are not whole; containerd's content store has the same.
+const partDir = "ingest"
+
 func newLayoutSink(dir, tag string, s shipment) (*layoutSink, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secret
-		return nil, err
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return nil, fmt.Errorf("%s is a file; an archive is written with %s", dir, schemeOCIArchive)
 	}
-	store, err := local.NewStore(dir)
-	if err != nil {
-		return nil, err
-	}
-	return &layoutSink{dir: dir, tag: tag, ship: s, store: store, bytes: semaphore.NewWeighted(parallelBlobs)}, nil
+	return &layoutSink{dir: dir, tag: tag, ship: s, bytes: semaphore.NewWeighted(parallelBlobs)}, nil
 }
 
 func (l *layoutSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
@@ -52,7 +46,7 @@ func (l *layoutSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel
 	}
 	defer l.bytes.Release(1)
 	how := howExists
-	err := l.write(ctx, desc, func(offset int64) (io.ReadCloser, error) {
+	err := l.write(desc, func(offset int64) (io.ReadCloser, error) {
 		how = howCopied
 		rc, err := p.open(ctx, desc, offset)
 		if err != nil {
@@ -63,58 +57,65 @@ func (l *layoutSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel
 	return how, err
 }
 
-func (l *layoutSink) manifest(ctx context.Context, p parcel) error {
+func (l *layoutSink) manifest(_ context.Context, p parcel) error {
 	if p.subject != "" {
 		l.mu.Lock()
 		l.referrers = append(l.referrers, withArtifactType(p))
 		l.mu.Unlock()
 	}
-	return l.write(ctx, p.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(p.raw[offset:]), nil })
+	return l.write(p.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(p.raw[offset:]), nil })
 }
 
-// write writes a blob on from where an earlier try stopped.
-func (l *layoutSink) write(ctx context.Context, desc ocispec.Descriptor, open func(int64) (io.ReadCloser, error)) (err error) {
-	w, err := content.OpenWriter(ctx, l.store, content.WithRef("manifold-"+desc.Digest.String()), content.WithDescriptor(desc))
-	if errdefs.IsAlreadyExists(err) {
+// write writes a blob, on from where an earlier try stopped. It gets its name when it is whole and its digest is right.
+func (l *layoutSink) write(desc ocispec.Descriptor, open func(int64) (io.ReadCloser, error)) error {
+	name := filepath.Join(l.dir, filepath.FromSlash(blobPath(desc)))
+	if info, err := os.Stat(name); err == nil && info.Size() == desc.Size {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, w.Close()) }()
-	status, err := w.Status()
-	if err != nil {
-		return err
-	}
-	if status.Offset > desc.Size {
-		if err := w.Truncate(0); err != nil {
+	part := filepath.Join(l.dir, partDir, desc.Digest.Algorithm().String()+"-"+desc.Digest.Encoded())
+	for _, dir := range []string{filepath.Dir(name), filepath.Dir(part)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secret
 			return err
 		}
-		status.Offset = 0
 	}
-	if status.Offset < desc.Size {
-		rc, err := open(status.Offset)
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_RDWR, 0o644) //nolint:gosec // as above
+	if err != nil {
+		return err
+	}
+	whole, err := fill(f, desc, open)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err // what is there is taken up again
+	}
+	if !whole {
+		return errors.Join(fmt.Errorf("%s: the bytes that came are not those of the digest", desc.Digest), removeIfThere(part))
+	}
+	return os.Rename(part, name)
+}
+
+// fill completes a blob's file, and reports whether its bytes are those of the digest.
+func fill(f *os.File, desc ocispec.Descriptor, open func(int64) (io.ReadCloser, error)) (bool, error) {
+	sum := desc.Digest.Verifier()
+	offset, err := io.Copy(sum, io.LimitReader(f, desc.Size))
+	if err != nil {
+		return false, err
+	}
+	if offset < desc.Size {
+		rc, err := open(offset)
 		if err != nil {
-			return err
+			return false, err
 		}
-		_, err = io.Copy(w, io.LimitReader(rc, desc.Size-status.Offset+1))
+		n, err := io.Copy(io.MultiWriter(f, sum), io.LimitReader(rc, desc.Size-offset))
 		if err := errors.Join(err, rc.Close()); err != nil {
-			return err
+			return false, err
 		}
+		offset += n
 	}
-	err = w.Commit(ctx, desc.Size, desc.Digest)
-	if errdefs.IsAlreadyExists(err) {
-		return nil
-	}
-	if err != nil && ctx.Err() == nil { // what is there is wrong: the next try begins anew
-		err = errors.Join(err, l.store.Abort(ctx, "manifold-"+desc.Digest.String()))
-	}
-	return err
+	return offset == desc.Size && sum.Verified(), errors.Join(f.Truncate(offset), f.Sync())
 }
 
 // finish lists the shipment in index.json.
-func (l *layoutSink) finish(ctx context.Context) error {
-	if err := l.write(ctx, l.ship.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(l.ship.raw[offset:]), nil }); err != nil {
+func (l *layoutSink) finish(context.Context) error {
+	if err := l.write(l.ship.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(l.ship.raw[offset:]), nil }); err != nil {
 		return err
 	}
 	var have []ocispec.Descriptor
@@ -136,7 +137,7 @@ func (l *layoutSink) finish(ctx context.Context) error {
 	if err := replaceFile(filepath.Join(l.dir, ocispec.ImageLayoutFile), layoutFile); err != nil {
 		return err
 	}
-	_ = os.Remove(filepath.Join(l.dir, "ingest")) // the store's, if nothing is under way there
+	_ = os.Remove(filepath.Join(l.dir, partDir)) // if nothing is under way there
 	return replaceFile(filepath.Join(l.dir, ocispec.ImageIndexFile), raw)
 }
 
