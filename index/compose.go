@@ -127,7 +127,9 @@ func Compose(ctx context.Context, r Registry, c Composition) (_ *Draft, err erro
 	return d, expect(d.Index, c.Expect)
 }
 
-func (d *Draft) notef(format string, args ...any) { d.Notes = append(d.Notes, fmt.Sprintf(format, args...)) }
+func (d *Draft) notef(format string, args ...any) {
+	d.Notes = append(d.Notes, fmt.Sprintf(format, args...))
+}
 
 // open opens the base, if there is one, and every member, all at once. What is missing and may be is nil.
 func (d *Draft) open(ctx context.Context, c Composition) ([]*Source, error) {

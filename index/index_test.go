@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -24,6 +25,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/index"
+	"github.com/manifold-build/manifold/internal/registrytest"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -255,52 +257,48 @@ func TestPublishReadsBackUntilItMatches(t *testing.T) {
 }
 
 func TestCheckPush(t *testing.T) {
-	s := newServer(t)
-	if err := index.CheckPush(t.Context(), anonymous, s.addr+"/app:1"); err != nil {
-		t.Error(err)
-	}
-	for code, want := range map[int]string{
-		http.StatusUnauthorized:       "registry ADDR does not accept the credentials for pushing to team/app: run docker login ADDR, or check the password it stored",
-		http.StatusForbidden:          "registry ADDR does not allow pushing to team/app with these credentials",
-		http.StatusNotFound:           "registry ADDR knows no repository team/app and does not make it: create it first",
-		http.StatusServiceUnavailable: "registry ADDR refuses a push to team/app: status 503 Service Unavailable",
-	} {
-		s.intercept(func(w http.ResponseWriter, _ *http.Request) bool {
-			w.Header().Set("Retry-After", "0")
-			w.WriteHeader(code)
-			return true
-		})
-		err := index.CheckPush(t.Context(), anonymous, s.addr+"/team/app")
-		if want := strings.ReplaceAll(want, "ADDR", s.addr); err == nil || err.Error() != want {
-			t.Errorf("status %d: error %v\nwant %s", code, err, want)
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		if err := index.CheckPush(t.Context(), w.access, "one.test/app:1"); err != nil {
+			t.Error(err)
 		}
-	}
+		for code, want := range map[int]string{
+			http.StatusUnauthorized:       "registry one.test does not accept the credentials for pushing to team/app: run docker login one.test, or check the password it stored",
+			http.StatusForbidden:          "registry one.test does not allow pushing to team/app with these credentials",
+			http.StatusNotFound:           "registry one.test knows no repository team/app and does not make it: create it first",
+			http.StatusServiceUnavailable: "registry one.test refuses a push to team/app: status 503 Service Unavailable",
+		} {
+			w.net.Fault = func(registrytest.Request) *registrytest.Fault { return status(code) }
+			if err := index.CheckPush(t.Context(), w.access, "one.test/team/app"); err == nil || err.Error() != want {
+				t.Errorf("status %d: error %v\nwant %s", code, err, want)
+			}
+		}
+	})
 }
 
 // TestCheckPushRetries: a registry that is busy for a moment is asked again, one that stays busy is reported.
 func TestCheckPushRetries(t *testing.T) {
-	s := newServer(t)
-	var asked atomic.Int32
-	busyFor := int32(2)
-	s.intercept(func(w http.ResponseWriter, r *http.Request) bool {
-		if r.Method != http.MethodPost || asked.Add(1) > busyFor {
-			return false
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		busyFor := 2
+		w.net.Fault = func(r registrytest.Request) *registrytest.Fault {
+			if r.Method == http.MethodPost && r.Hit <= busyFor {
+				return status(http.StatusTooManyRequests)
+			}
+			return nil
 		}
-		w.Header().Set("Retry-After", "0")
-		w.WriteHeader(http.StatusTooManyRequests)
-		return true
+		if err := index.CheckPush(t.Context(), w.access, "one.test/team/app:1"); err != nil {
+			t.Error(err)
+		}
+		w.net.Forget()
+		busyFor = 100
+		err := index.CheckPush(t.Context(), w.access, "one.test/team/app:1")
+		if err == nil || !strings.Contains(err.Error(), "refuses a push to team/app: status 429") || len(w.net.Log()) != 6 {
+			t.Errorf("error %v after %d requests", err, len(w.net.Log()))
+		}
 	})
-	if err := index.CheckPush(t.Context(), anonymous, s.addr+"/team/app:1"); err != nil {
-		t.Error(err)
-	}
-	if asked.Load() != 3 {
-		t.Errorf("asked %d times, want 3", asked.Load())
-	}
-	busyFor = 1 << 20
-	err := index.CheckPush(t.Context(), anonymous, s.addr+"/team/app:1")
-	if err == nil || !strings.Contains(err.Error(), "refuses a push to team/app: status 429") {
-		t.Errorf("error %v", err)
-	}
 }
 
 // TestReadArchive reads an index out of a tar archive, and refuses one that is no layout.

@@ -69,7 +69,9 @@ func (x Index) ResolveWith(m Matcher, host platforms.Platform) (Image, []Candida
 			others = append(others, Candidate{Image: image, Reason: whyNot(host, image.Platform)})
 		}
 	}
-	slices.SortStableFunc(fit, func(a, b Candidate) int { return order(chosen, a.Image.Descriptor.Platform, b.Image.Descriptor.Platform) })
+	slices.SortStableFunc(fit, func(a, b Candidate) int {
+		return order(chosen, a.Image.Descriptor.Platform, b.Image.Descriptor.Platform)
+	})
 	if m == DockerClassic {
 		fit, others = classic(host, fit, others)
 	}

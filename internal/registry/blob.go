@@ -203,7 +203,13 @@ func (r *Repository) PutBlob(ctx context.Context, desc ocispec.Descriptor, from 
 			return nil // the answer was lost, not the blob
 		}
 		from = ""
-		if err := sleep(ctx, backoff(try)); err != nil {
+		pause := backoff(try)
+		if status, ok := errors.AsType[*StatusError](err); ok && status.RetryAfter > maxRetryAfter {
+			return h.explain(ctx, r, &lateError{status.Code, status.RetryAfter})
+		} else if ok {
+			pause = max(pause, status.RetryAfter)
+		}
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

@@ -45,6 +45,8 @@ type StatusError struct {
 	// Code is the HTTP status, Message what the registry said, one line, "" if it said nothing.
 	Code    int
 	Message string
+	// RetryAfter is when the registry asks to come back, 0 if it does not say.
+	RetryAfter time.Duration
 }
 
 // Error names request and answer.
@@ -178,8 +180,10 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 		if err != nil {
 			return nil, 0, &sourceError{err}
 		}
-		answer.Stop()
-		out := &outgoing{ReadCloser: body, pace: pace{cancel: stop}, left: q.size, sent: func() { answer.Reset(q.answerWait()) }}
+		answer.Reset(answerWait) // until the body begins to go out
+		out := &outgoing{
+			ReadCloser: body, pace: pace{cancel: stop}, left: q.size, begun: answer.Stop, sent: func() { answer.Reset(q.answerWait()) },
+		}
 		req.Body, req.ContentLength = out, q.size
 		if q.size == 0 {
 			req.Body = http.NoBody
@@ -228,6 +232,7 @@ const (
 func (h *host) status(res *http.Response) error {
 	defer func() { _ = res.Body.Close() }()
 	e := &StatusError{Method: res.Request.Method, Registry: res.Request.URL.Host, Object: res.Request.URL.Path, Code: res.StatusCode}
+	e.RetryAfter, _ = retryAfter(res.Header)
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // as much as there is
 	var parsed struct {
 		Errors []struct{ Code, Message string } `json:"errors"`

@@ -42,8 +42,7 @@ func retried(ctx context.Context, send func(try int) (*http.Response, error)) (*
 			asked, ok := retryAfter(res.Header)
 			if ok && asked > maxRetryAfter {
 				_ = res.Body.Close()
-				return nil, fmt.Errorf("status %d %s: it asks to come back in %s, at most %s are waited for: try again then",
-					res.StatusCode, http.StatusText(res.StatusCode), asked.Round(time.Second), maxRetryAfter)
+				return nil, &lateError{res.StatusCode, asked}
 			}
 			pause = max(pause, asked)
 		}
@@ -58,6 +57,17 @@ func retried(ctx context.Context, send func(try int) (*http.Response, error)) (*
 			return nil, err
 		}
 	}
+}
+
+// lateError is a registry that asks to come back later than anybody waits.
+type lateError struct {
+	code  int
+	after time.Duration
+}
+
+func (e *lateError) Error() string {
+	return fmt.Sprintf("status %d %s: it asks to come back in %s, at most %s are waited for: try again then",
+		e.code, http.StatusText(e.code), e.after.Round(time.Second), maxRetryAfter)
 }
 
 // backoff is the pause after a try, counted from 0, with up to a quarter added so that many clients do not come back at once.
@@ -107,7 +117,7 @@ func transient(err error) bool {
 	}
 	for _, permanent := range []func(error) bool{
 		is[*PolicyError], is[*tls.CertificateVerificationError], is[tls.RecordHeaderError], is[tls.AlertError], is[x509.UnknownAuthorityError],
-		is[x509.HostnameError], is[*StatusError], is[*doneError], is[*sourceError],
+		is[x509.HostnameError], is[*StatusError], is[*doneError], is[*sourceError], is[*lateError],
 	} {
 		if permanent(err) {
 			return false

@@ -92,13 +92,15 @@ func (b *incoming) Close() error {
 type outgoing struct {
 	io.ReadCloser
 
-	pace pace
-	left int64
-	sent func()
-	once sync.Once
+	pace  pace
+	left  int64
+	begun func() bool
+	sent  func()
+	once  sync.Once
 }
 
 func (b *outgoing) Read(p []byte) (int, error) {
+	b.begun()
 	b.pace.end(0)
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
