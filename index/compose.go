@@ -62,7 +62,7 @@ type MemberError struct {
 // Error names place and source.
 func (e *MemberError) Error() string {
 	text := e.Err.Error()
-	if !strings.Contains(text, e.Source) {
+	if !strings.HasPrefix(text, e.Source) {
 		text = e.Source + ": " + text
 	}
 	if e.Place != "" {
@@ -380,26 +380,19 @@ func (d *Draft) assemble(pieces []piece, c Composition, opened []*Source) error 
 	return nil
 }
 
-// duplicate says where two images for one platform came from, and what to do.
+// duplicate says where two images for one platform came from, in the order in which they were given, and what to do.
 func duplicate(dup *DuplicateError, pieces []piece, base string) error {
-	from := func(d digest.Digest) string {
-		for _, p := range pieces {
-			if p.image.Descriptor.Digest == d {
-				return p.source.Name
-			}
+	var from []string
+	for _, p := range pieces {
+		if slices.Contains(dup.Digests[:], p.image.Descriptor.Digest) && p.image.Platform == dup.Platform {
+			from = append(from, p.source.Name)
 		}
-		return d.String()
 	}
-	a, b := from(dup.Digests[0]), from(dup.Digests[1])
 	advice := "leave one out, or give one another platform with --annotate"
-	if base != "" && (a == base || b == base) {
-		other := a
-		if a == base {
-			other = b
-		}
-		advice = fmt.Sprintf("--replace %s=%s puts the new one in place of the old", dup.Platform, other)
+	if base != "" && from[0] == base {
+		advice = fmt.Sprintf("--replace %s=%s puts the new one in place of the old", dup.Platform, from[1])
 	}
-	return fmt.Errorf("%s and %s: %w; %s", a, b, dup, advice)
+	return fmt.Errorf("%s: %w; %s", strings.Join(from, " and "), dup, advice)
 }
 
 // pack makes the parcels of an image and of what attests it.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/manifold-build/manifold/internal/ocijson"
+	"github.com/manifold-build/manifold/internal/registry"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -236,7 +236,7 @@ func (e *examination) manifest(ctx context.Context, d ocispec.Descriptor, listed
 }
 
 // isWrong reports whether an error is about bytes that came, and not about reaching them.
-func isWrong(err error) bool { return strings.Contains(err.Error(), "not those of the digest") }
+func isWrong(err error) bool { return is[*registry.ContentError](err) }
 
 // config compares an image's config with its entry.
 func (e *examination) config(ctx context.Context, d ocispec.Descriptor, m ocispec.Manifest) ([]Problem, error) {

@@ -17,6 +17,8 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/manifold-build/manifold/internal/registry"
 )
 
 // layoutSink is an OCI image layout in a folder. What a transfer that broke off has left is taken up again.
@@ -87,7 +89,7 @@ func (l *layoutSink) write(desc ocispec.Descriptor, open func(int64) (io.ReadClo
 		return err // what is there is taken up again
 	}
 	if !whole {
-		return errors.Join(fmt.Errorf("%s: the bytes that came are not those of the digest", desc.Digest), removeIfThere(part))
+		return errors.Join(&registry.ContentError{Digest: desc.Digest}, removeIfThere(part))
 	}
 	return os.Rename(part, name)
 }

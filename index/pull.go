@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/internal/ocijson"
+	"github.com/manifold-build/manifold/internal/registry"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -129,15 +130,23 @@ func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ [
 	defer cancel()
 	rc, err := f.Fetch(ctx, desc)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+		return nil, contentError(desc, err)
 	}
 	defer func() { err = errors.Join(err, rc.Close()) }()
 	var b bytes.Buffer
 	if _, err := io.Copy(&b, io.LimitReader(rc, desc.Size+1)); err != nil {
-		return nil, fmt.Errorf("%s: %w", desc.Digest, err)
+		return nil, contentError(desc, err)
 	}
 	if int64(b.Len()) != desc.Size || desc.Digest.Algorithm().FromBytes(b.Bytes()) != desc.Digest {
-		return nil, fmt.Errorf("%s: the bytes that came are not those of the digest", desc.Digest)
+		return nil, &registry.ContentError{Digest: desc.Digest}
 	}
 	return b.Bytes(), nil
+}
+
+// contentError names what could not be read.
+func contentError(desc ocispec.Descriptor, err error) error {
+	if is[*registry.ContentError](err) {
+		return err // it does
+	}
+	return fmt.Errorf("%s: %w", desc.Digest, err)
 }

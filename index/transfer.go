@@ -115,7 +115,7 @@ func (c *checkedReader) Read(p []byte) (int, error) {
 	c.n += int64(n)
 	_, _ = c.verifier.Write(p[:n]) // a hash does not fail
 	if errors.Is(err, io.EOF) && (c.n != c.desc.Size || !c.verifier.Verified()) {
-		return n, fmt.Errorf("%s: the bytes that are there are not those of the digest", c.desc.Digest)
+		return n, &registry.ContentError{Digest: c.desc.Digest}
 	}
 	return n, err
 }

@@ -17,6 +17,21 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// ContentError is content that is not what its descriptor says.
+type ContentError struct {
+	Digest digest.Digest
+	// Problem is what is wrong; "" means that the bytes are not those of the digest.
+	Problem string
+}
+
+// Error names the digest.
+func (e *ContentError) Error() string {
+	if e.Problem != "" {
+		return fmt.Sprintf("%s: %s", e.Digest, e.Problem)
+	}
+	return fmt.Sprintf("%s: the bytes that came are not those of the digest", e.Digest)
+}
+
 // errShort is a body that ended early.
 var errShort = errors.New("the body ends early")
 
@@ -82,6 +97,10 @@ func (b *blob) open() error {
 		return err
 	}
 	b.body = res.Body
+	if b.offset == 0 && res.ContentLength >= 0 && res.ContentLength != b.desc.Size {
+		_ = res.Body.Close()
+		return &ContentError{b.desc.Digest, fmt.Sprintf("the registry has %d bytes under it, its descriptor says %d", res.ContentLength, b.desc.Size)}
+	}
 	switch {
 	case b.offset > 0 && res.StatusCode == http.StatusPartialContent:
 		if !strings.HasPrefix(res.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", b.offset)) {
@@ -146,10 +165,10 @@ func (b *blob) end(p []byte) (int, error) {
 	}
 	var one [1]byte
 	if n, _ := b.body.Read(one[:]); n > 0 {
-		return 0, fmt.Errorf("%s: more than the %d bytes of its descriptor came", b.desc.Digest, b.desc.Size)
+		return 0, &ContentError{b.desc.Digest, fmt.Sprintf("more than the %d bytes of its descriptor came", b.desc.Size)}
 	}
 	if b.sum != nil && digest.NewDigest(b.desc.Digest.Algorithm(), b.sum) != b.desc.Digest {
-		return 0, fmt.Errorf("%s: the bytes that came are not those of the digest", b.desc.Digest)
+		return 0, &ContentError{Digest: b.desc.Digest}
 	}
 	return 0, io.EOF
 }

@@ -32,13 +32,13 @@ const contentDigest = "Docker-Content-Digest"
 // Manifest reads what a tag or a digest names, in one request, and checks the bytes against the digest.
 func (r *Repository) Manifest(ctx context.Context, object string) (desc ocispec.Descriptor, raw []byte, err error) {
 	err = r.read(ctx, object, request{method: http.MethodGet, at: "/manifests/" + object, header: map[string]string{"Accept": accepted}},
-		func(h *host, res *http.Response) error {
+		func(_ *host, res *http.Response) error {
 			if raw, err = readBounded(res, "a manifest"); err != nil {
 				return err
 			}
 			desc, err = described(object, res.Header, digest.FromBytes(raw), int64(len(raw)))
 			if err == nil && desc.Digest.Algorithm().FromBytes(raw) != desc.Digest {
-				err = fmt.Errorf("%s: the bytes that came are not those of the digest", h.client.clean(desc.Digest.String()))
+				err = &ContentError{Digest: desc.Digest}
 			}
 			return err
 		})

@@ -117,7 +117,7 @@ func transient(err error) bool {
 	}
 	for _, permanent := range []func(error) bool{
 		is[*PolicyError], is[*tls.CertificateVerificationError], is[tls.RecordHeaderError], is[tls.AlertError], is[x509.UnknownAuthorityError],
-		is[x509.HostnameError], is[*StatusError], is[*doneError], is[*sourceError], is[*lateError],
+		is[x509.HostnameError], is[*StatusError], is[*doneError], is[*sourceError], is[*lateError], is[*ContentError],
 	} {
 		if permanent(err) {
 			return false
