@@ -394,3 +394,8 @@ func TestAmbiguousIndex(t *testing.T) {
 		})
 	}
 }
+
+// digestOf is the descriptor of some image.
+func digestOf(i int) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(fmt.Sprint(i)), Size: 1}
+}
