@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/manifold-build/manifold/platforms"
@@ -11,11 +12,13 @@ import (
 type Level string
 
 const (
-	// LevelIndex is the index itself, LevelIndexDescriptor what points to it, which only an OCI layout has.
-	LevelIndex           Level = "index"
+	// LevelIndex is the index itself.
+	LevelIndex Level = "index"
+	// LevelIndexDescriptor is what points to the index, which only an OCI layout has.
 	LevelIndexDescriptor Level = "index-descriptor"
-	// LevelManifest is an image's manifest; one more annotation makes it another image. LevelManifestDescriptor is the image's entry in the index.
-	LevelManifest           Level = "manifest"
+	// LevelManifest is an image's manifest; one more annotation makes it another image.
+	LevelManifest Level = "manifest"
+	// LevelManifestDescriptor is the image's entry in the index.
 	LevelManifestDescriptor Level = "manifest-descriptor"
 )
 
@@ -71,7 +74,7 @@ func ParseAnnotation(s string) ([]Annotation, error) {
 		a := Annotation{Key: key, Value: value}
 		level, in, scoped := strings.Cut(place, "[")
 		a.Level = Level(level)
-		if !known(a.Level) {
+		if !slices.Contains(levels, a.Level) {
 			return nil, fmt.Errorf("annotation %q: %q is none of the levels index, manifest, index-descriptor, manifest-descriptor", s, level)
 		}
 		if scoped {
@@ -105,13 +108,4 @@ func cutLevels(left string) (places, key string, ok bool) {
 		}
 	}
 	return "", left, false
-}
-
-func known(l Level) bool {
-	for _, k := range levels {
-		if k == l {
-			return true
-		}
-	}
-	return false
 }

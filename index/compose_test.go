@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,7 @@ func TestAnyOrder(t *testing.T) {
 			members = append(members, index.Member{Source: fmt.Sprintf("two.test/p%d:1", i)})
 		}
 		var first []byte
-		random := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // no secret
+		random := rand.New(rand.NewPCG(1, 1))
 		for range 50 {
 			random.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 			d, err := compose(t, w, index.Composition{Members: members})
@@ -92,7 +93,7 @@ func attest(r *registrytest.Registry, repo, tag string, images ...ocispec.Descri
 	for i, image := range images {
 		layer := r.PutBlob(repo, "application/vnd.in-toto+json", fmt.Appendf(nil, "statement %d", i))
 		layer.Annotations = map[string]string{"in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"}
-		raw, _ := json.Marshal(ocispec.Manifest{
+		raw := registrytest.Encode(ocispec.Manifest{
 			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 			Config: r.PutBlob(repo, ocispec.MediaTypeImageConfig, []byte("{}")), Layers: []ocispec.Descriptor{layer},
 		})
@@ -101,7 +102,7 @@ func attest(r *registrytest.Registry, repo, tag string, images ...ocispec.Descri
 		d.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.Digest.String()}
 		x.Manifests = append(x.Manifests, d)
 	}
-	raw, _ := json.Marshal(x)
+	raw := registrytest.Encode(x)
 	r.PutManifest(repo, tag, x.MediaType, raw)
 }
 
@@ -239,7 +240,7 @@ func TestCompose(t *testing.T) {
 }
 
 func putNoPlatform(r *registrytest.Registry) {
-	raw, _ := json.Marshal(ocispec.Manifest{
+	raw := registrytest.Encode(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: r.PutBlob("none", ocispec.MediaTypeImageConfig, []byte("{}")),
 	})
 	r.PutManifest("none", "1", ocispec.MediaTypeImageManifest, raw)
@@ -434,7 +435,7 @@ func TestCopy(t *testing.T) {
 
 // sign adds a manifest whose subject is a digest.
 func sign(r *registrytest.Registry, repo string, subject digest.Digest) {
-	raw, _ := json.Marshal(ocispec.Manifest{
+	raw := registrytest.Encode(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.test.signature",
 		Config: r.PutBlob(repo, ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{r.PutBlob(repo, "text/plain", []byte("signed"))},
 		Subject: &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: subject, Size: 1},
@@ -452,7 +453,7 @@ func TestCopyGoesOn(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "layout")
 		request := index.CopyRequest{Source: "one.test/src:1", Names: []string{"oci-layout:" + dir}}
 		w.net.Fault = func(r registrytest.Request) *registrytest.Fault {
-			if r.Class == "blob" && r.Hit > 1 && r.Method == "GET" {
+			if r.Class == "blob" && r.Hit > 1 && r.Method == http.MethodGet {
 				return &registrytest.Fault{CutAnswer: 40000}
 			}
 			return nil
@@ -519,7 +520,9 @@ func TestDoctor(t *testing.T) {
 		spoil func(r *registrytest.Registry, a, b ocispec.Descriptor) []ocispec.Descriptor
 		want  string
 	}{
-		{"sound", func(_ *registrytest.Registry, a, b ocispec.Descriptor) []ocispec.Descriptor { return []ocispec.Descriptor{a, b} }, ""},
+		{"sound", func(_ *registrytest.Registry, a, b ocispec.Descriptor) []ocispec.Descriptor {
+			return []ocispec.Descriptor{a, b}
+		}, ""},
 		{"a missing image", func(r *registrytest.Registry, a, b ocispec.Descriptor) []ocispec.Descriptor {
 			r.Drop("app", a.Digest)
 			return []ocispec.Descriptor{a, b}
@@ -555,7 +558,7 @@ func TestDoctor(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				list := row.spoil(w.one, putImage(w.one, "app", "", "x", "linux/amd64"), putImage(w.one, "app", "", "x", "linux/arm64"))
-				raw, _ := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: list})
+				raw := registrytest.Encode(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: list})
 				w.one.PutManifest("app", "sick", ocispec.MediaTypeImageIndex, raw)
 				d, err := index.Doctor(t.Context(), w.access, "one.test/app:sick")
 				if err != nil {

@@ -17,23 +17,23 @@ import (
 )
 
 // eachJob runs a test for every kind of job, on virtual time.
-func eachJob(t *testing.T, f func(t *testing.T, make func(*world) job)) {
+func eachJob(t *testing.T, f func(t *testing.T, prepare func(*world) job)) {
 	t.Helper()
-	for name, make := range jobs {
+	for name, prepare := range jobs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f(t, make)
+			f(t, prepare)
 		})
 	}
 }
 
 // requests counts the requests of a job when nothing goes wrong.
-func requests(t *testing.T, make func(*world) job) int {
+func requests(t *testing.T, prepare func(*world) job) int {
 	t.Helper()
 	n := 0
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		receipts, err := make(w).run(t.Context(), w)
+		receipts, err := prepare(w).run(t.Context(), w)
 		w.published(t, receipts, err)
 		n = len(w.net.Log())
 	})
@@ -43,8 +43,9 @@ func requests(t *testing.T, make func(*world) job) int {
 // TestOneBusyAnswer (1): a busy or failing answer, once, at each request in turn.
 func TestOneBusyAnswer(t *testing.T) {
 	t.Parallel()
-	eachJob(t, func(t *testing.T, make func(*world) job) {
-		for at := range requests(t, make) {
+	eachJob(t, func(t *testing.T, prepare func(*world) job) {
+		t.Helper()
+		for at := range requests(t, prepare) {
 			for _, code := range []int{500, 502, 503, 504} {
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld()
@@ -54,7 +55,7 @@ func TestOneBusyAnswer(t *testing.T) {
 						}
 						return nil
 					}
-					receipts, err := make(w).run(t.Context(), w)
+					receipts, err := prepare(w).run(t.Context(), w)
 					w.published(t, receipts, err)
 					if t.Failed() {
 						t.Logf("with status %d at request %d", code, at+1)
@@ -99,7 +100,8 @@ func TestRetryAfter(t *testing.T) {
 // TestRetryAfterADay (3): nobody waits for a day; the failure is at once and says why.
 func TestRetryAfterADay(t *testing.T) {
 	t.Parallel()
-	eachJob(t, func(t *testing.T, make func(*world) job) {
+	eachJob(t, func(t *testing.T, prepare func(*world) job) {
+		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
 			w.net.Fault = func(r registrytest.Request) *registrytest.Fault {
@@ -109,7 +111,7 @@ func TestRetryAfterADay(t *testing.T) {
 				return nil
 			}
 			begun := time.Now()
-			_, err := make(w).run(t.Context(), w)
+			_, err := prepare(w).run(t.Context(), w)
 			w.failed(t, err)
 			if d := time.Since(begun); d >= time.Second {
 				t.Errorf("it took %s", d)
@@ -181,8 +183,9 @@ func TestReset(t *testing.T) {
 // TestLostAnswer (6): what was done is not done again because the answer was lost, at each request in turn.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
-	eachJob(t, func(t *testing.T, make func(*world) job) {
-		for at := range requests(t, make) {
+	eachJob(t, func(t *testing.T, prepare func(*world) job) {
+		t.Helper()
+		for at := range requests(t, prepare) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				var lost registrytest.Request
@@ -193,7 +196,7 @@ func TestLostAnswer(t *testing.T) {
 					}
 					return nil
 				}
-				receipts, err := make(w).run(t.Context(), w)
+				receipts, err := prepare(w).run(t.Context(), w)
 				w.published(t, receipts, err)
 				again := 0
 				for _, r := range w.net.Log() {
@@ -225,10 +228,11 @@ func guarded(w *world, a *registrytest.Auth) {
 // TestTokenExpires (7): a token that expires in the middle is renewed.
 func TestTokenExpires(t *testing.T) {
 	t.Parallel()
-	eachJob(t, func(t *testing.T, make func(*world) job) {
+	eachJob(t, func(t *testing.T, prepare func(*world) job) {
+		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
-			j := make(w)
+			j := prepare(w)
 			guarded(w, &registrytest.Auth{User: "founder", Password: "canary-password", Lifetime: 90 * time.Millisecond})
 			w.net.Latency = 40 * time.Millisecond
 			receipts, err := j.run(t.Context(), w)
@@ -240,10 +244,11 @@ func TestTokenExpires(t *testing.T) {
 // TestNeverAuthorized (8): a registry that takes no token is not asked for ever; no secret is in what it leads to.
 func TestNeverAuthorized(t *testing.T) {
 	t.Parallel()
-	eachJob(t, func(t *testing.T, make func(*world) job) {
+	eachJob(t, func(t *testing.T, prepare func(*world) job) {
+		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
-			j := make(w)
+			j := prepare(w)
 			auth := &registrytest.Auth{User: "founder", Password: "canary-password", Never: true}
 			guarded(w, auth)
 			_, err := j.run(t.Context(), w)
@@ -325,7 +330,7 @@ func TestRace(t *testing.T) {
 	}
 	for seed := range races {
 		synctest.Test(t, func(t *testing.T) {
-			random := rand.New(rand.NewPCG(uint64(seed), 12)) //nolint:gosec // no secret
+			random := rand.New(rand.NewPCG(uint64(seed), 12))
 			w := newWorld()
 			var mu sync.Mutex
 			w.net.Fault = func(registrytest.Request) *registrytest.Fault {
@@ -363,10 +368,11 @@ func TestRace(t *testing.T) {
 // TestSecondRegistryDown (13): no tag moves while any registry is not ready; the error tells of each tag.
 func TestSecondRegistryDown(t *testing.T) {
 	t.Parallel()
-	eachJob(t, func(t *testing.T, make func(*world) job) {
+	eachJob(t, func(t *testing.T, prepare func(*world) job) {
+		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld()
-			j := make(w)
+			j := prepare(w)
 			j.names = []string{"one.test/app:1.0", "two.test/team/app:1.0", "two.test/team/app:latest"}
 			w.net.Fault = func(r registrytest.Request) *registrytest.Fault {
 				if r.Host == "two.test" && r.Method != http.MethodGet {
@@ -493,8 +499,9 @@ func TestEndless(t *testing.T) {
 // TestCancel: whenever it is cancelled, the tag is the old one or the new one, and nothing goes on.
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	eachJob(t, func(t *testing.T, make func(*world) job) {
-		for at := range requests(t, make) {
+	eachJob(t, func(t *testing.T, prepare func(*world) job) {
+		t.Helper()
+		for at := range requests(t, prepare) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld()
 				ctx, cancel := context.WithCancel(t.Context())
@@ -505,7 +512,7 @@ func TestCancel(t *testing.T) {
 					return nil
 				}
 				begun := time.Now()
-				_, err := make(w).run(ctx, w)
+				_, err := prepare(w).run(ctx, w)
 				w.check(t)
 				if err == nil {
 					t.Error("it succeeded")
@@ -513,7 +520,7 @@ func TestCancel(t *testing.T) {
 				if d := time.Since(begun); d > 5*time.Second {
 					t.Errorf("it took %s", d)
 				}
-				again, err := make(w).run(t.Context(), w)
+				again, err := prepare(w).run(t.Context(), w)
 				w.check(t)
 				if err != nil || len(again) != 1 || w.one.Tag("app", "1.0") != again[0].Digest {
 					t.Errorf("running it again: %v, %v", again, err)
@@ -534,7 +541,7 @@ func TestRandomFaults(t *testing.T) {
 	var failures int
 	for seed := range runs {
 		synctest.Test(t, func(t *testing.T) {
-			random := rand.New(rand.NewPCG(uint64(seed), 35)) //nolint:gosec // no secret
+			random := rand.New(rand.NewPCG(uint64(seed), 35))
 			var mu sync.Mutex
 			w := newWorld()
 			w.net.Fault = func(registrytest.Request) *registrytest.Fault {

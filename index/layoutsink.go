@@ -266,7 +266,7 @@ func (a *archiveSink) manifest(_ context.Context, p parcel) error {
 }
 
 func (a *archiveSink) finish(context.Context) error {
-	slices.SortFunc(a.referrers, func(x, y ocispec.Descriptor) int { return compareDigests(x, y) })
+	slices.SortFunc(a.referrers, compareDigests)
 	top, err := json.Marshal(layoutIndex(nil, a.ship.desc, a.tag, a.referrers))
 	if err != nil {
 		return err

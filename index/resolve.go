@@ -78,7 +78,7 @@ func (x Index) ResolveWith(m Matcher, host platforms.Platform) (Image, []Candida
 	for i := range fit {
 		fit[i].Rank = i + 1
 	}
-	all := append(fit, others...)
+	all := slices.Concat(fit, others)
 	if len(fit) == 0 {
 		return Image{}, all, fmt.Errorf("there is no image for %s in it; it has %s", host, platformsOf(x.Images))
 	}
@@ -158,9 +158,9 @@ func whyFits(host, p platforms.Platform) string {
 func whyNot(host, p platforms.Platform) string {
 	switch {
 	case p.OS != host.OS:
-		return fmt.Sprintf("another operating system, %s", p.OS)
+		return "another operating system, " + p.OS
 	case p.Architecture != host.Architecture:
-		return fmt.Sprintf("another architecture, %s", p.Architecture)
+		return "another architecture, " + p.Architecture
 	case p.Variant != host.Variant:
 		return fmt.Sprintf("%s needs more than %s has", name(p), name(host))
 	case p.OSVersion != host.OSVersion:

@@ -3,6 +3,7 @@ package index
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/opencontainers/go-digest"
@@ -80,9 +81,7 @@ func (d *Draft) annotate(p *piece, list []Annotation, used map[int]bool) error {
 				return err
 			}
 		}
-		for k, v := range more {
-			have[k] = v
-		}
+		maps.Copy(have, more)
 		return manifest.set("annotations", have)
 	})
 }

@@ -61,14 +61,14 @@ func TestParseSpec(t *testing.T) {
 // TestSpecMistakes (31): each is told with its file and line, and bombs do not go off.
 func TestSpecMistakes(t *testing.T) {
 	t.Parallel()
-	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"
+	bomb := []byte("a: &a [x,x,x,x,x,x,x,x,x]\n")
 	for c := 'b'; c < 'k'; c++ {
-		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c,", c-1), 9), ","))
+		bomb = fmt.Appendf(bomb, "%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c,", c-1), 9), ","))
 	}
 	for name, row := range map[string]struct{ src, want string }{
 		"a typing error":     {"image: a\nmanifest:\n  - image: b\n", `s.yaml:2: unknown field "manifest"; did you mean "manifests"?`},
 		"an unknown field":   {"image: a\nmanifests:\n  - image: b\n    colour: red\n", `s.yaml:4: unknown field "colour"; the fields here are annotations, fix-config, image, platform`},
-		"in a platform":      {"manifests:\n- image: b\n  platform: {archtecture: arm}\n", `s.yaml:3: unknown field "archtecture"; did you mean "architecture"?`},
+		"in a platform":      {"manifests:\n- image: b\n  platform: {arch: arm}\n", `s.yaml:3: unknown field "arch"; the fields here are architecture, features, os`},
 		"twice":              {"image: a\nimage: b\nmanifests: [{image: c}]\n", `s.yaml:2: the field "image" is there twice`},
 		"no manifests":       {"image: a\n", `s.yaml:1: it names no manifests`},
 		"no image":           {"manifests:\n- platform: linux/amd64\n", `s.yaml:2: it names no image`},
@@ -85,7 +85,7 @@ func TestSpecMistakes(t *testing.T) {
 		"large":              {"#" + strings.Repeat(" ", 1<<20), "s.yaml:1: the file has 1048577 bytes, at most 1048576 are accepted"},
 		"deep":               {"image: " + strings.Repeat("[", 100) + strings.Repeat("]", 100), "s.yaml:1: nested more than 32 deep"},
 		"very deep":          {strings.Repeat("[", 1<<19), "s.yaml:1: "},
-		"an alias bomb":      {bomb, "unfold to more than 20000 values"},
+		"an alias bomb":      {string(bomb), "unfold to more than 20000 values"},
 		"an alias of itself": {"a: &a [*a]\n", "s.yaml:1: "},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package index_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -77,7 +76,7 @@ func putImage(r *registrytest.Registry, repo, tag, layer, platform string) ocisp
 	if err != nil {
 		panic(err)
 	}
-	rawConfig, _ := json.Marshal(ocispec.Image{
+	rawConfig := registrytest.Encode(ocispec.Image{
 		Platform: p.OCI(), RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString(layer + platform)}},
 	})
 	m := ocispec.Manifest{
@@ -85,7 +84,7 @@ func putImage(r *registrytest.Registry, repo, tag, layer, platform string) ocisp
 		Config: r.PutBlob(repo, ocispec.MediaTypeImageConfig, rawConfig),
 		Layers: []ocispec.Descriptor{r.PutBlob(repo, ocispec.MediaTypeImageLayerGzip, []byte(layer+platform))},
 	}
-	raw, _ := json.Marshal(m)
+	raw := registrytest.Encode(m)
 	d := r.PutManifest(repo, tag, m.MediaType, raw)
 	oci := p.OCI()
 	d.Platform = &oci
@@ -98,7 +97,7 @@ func putIndexOf(r *registrytest.Registry, repo, tag, layer string, list ...strin
 	for _, p := range list {
 		x.Manifests = append(x.Manifests, putImage(r, repo, "", layer, p))
 	}
-	raw, _ := json.Marshal(x)
+	raw := registrytest.Encode(x)
 	return r.PutManifest(repo, tag, x.MediaType, raw).Digest
 }
 

@@ -374,7 +374,7 @@ func readFile(name string) ([]byte, error) {
 	if info, err := os.Stat(name); err == nil && info.Size() > maxSourceFile {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d are accepted", name, info.Size(), maxSourceFile)
 	}
-	return os.ReadFile(name)
+	return os.ReadFile(name) //nolint:gosec // the user names the file
 }
 
 // sourcesIn reads a file that names sources: a descriptor, what a build wrote with --metadata-file, or one a line.

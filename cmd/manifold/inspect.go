@@ -216,8 +216,8 @@ func attestations(image index.Image) string {
 	for _, a := range image.Attestations {
 		for _, p := range a.Predicates {
 			name := p
-			if i := strings.Index(p, "://"); i >= 0 {
-				_, name, _ = strings.Cut(p[i+3:], "/")
+			if _, after, ok := strings.Cut(p, "://"); ok {
+				_, name, _ = strings.Cut(after, "/")
 			}
 			out = append(out, printable(name))
 		}

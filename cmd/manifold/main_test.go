@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -41,8 +40,8 @@ func cli(t *testing.T, env []string, args ...string) *exec.Cmd {
 }
 
 func putImage(r *registrytest.Registry, repo, tag, arch string) ocispec.Descriptor {
-	config, _ := json.Marshal(ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: arch}, RootFS: ocispec.RootFS{DiffIDs: []digest.Digest{digest.FromString(arch)}}})
-	raw, _ := json.Marshal(ocispec.Manifest{
+	config := registrytest.Encode(ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: arch}, RootFS: ocispec.RootFS{DiffIDs: []digest.Digest{digest.FromString(arch)}}})
+	raw := registrytest.Encode(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		Config: r.PutBlob(repo, ocispec.MediaTypeImageConfig, config), Layers: []ocispec.Descriptor{r.PutBlob(repo, ocispec.MediaTypeImageLayer, []byte(tag+arch))},
 	})
@@ -135,7 +134,7 @@ func TestCredentialHelper(t *testing.T) {
 	putImage(reg, "app", "1", "amd64")
 	dir := t.TempDir()
 	helper := fmt.Sprintf("#!/bin/sh\nread host\n[ \"$host\" = %s ] && echo '{\"ServerURL\":\"%s\",\"Username\":\"founder\",\"Secret\":\"%s\"}'\n", host, host, canary)
-	if err := os.WriteFile(filepath.Join(dir, "docker-credential-canary"), []byte(helper), 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(filepath.Join(dir, "docker-credential-canary"), []byte(helper), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), fmt.Appendf(nil, `{"credHelpers":{%q:"canary"}}`, host), 0o600); err != nil {

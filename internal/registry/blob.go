@@ -239,16 +239,16 @@ func again(err error) bool {
 	if s, ok := errors.AsType[*StatusError](err); ok {
 		return busy(s.Code) || s.Code == http.StatusNotFound || s.Code == http.StatusRequestedRangeNotSatisfiable
 	}
-	if is[*sourceFailed](err) {
+	if is[*brokenSourceError](err) {
 		return false
 	}
 	return transient(err)
 }
 
-// sourceFailed is a blob whose bytes could not be read.
-type sourceFailed struct{ error }
+// brokenSourceError is a blob whose bytes could not be read.
+type brokenSourceError struct{ error }
 
-func (e *sourceFailed) Unwrap() error { return e.error }
+func (e *brokenSourceError) Unwrap() error { return e.error }
 
 // upload begins an upload session and sends the blob in one request (distribution-spec, "POST then PUT").
 func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
@@ -270,7 +270,7 @@ func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descripto
 	})
 	if err != nil {
 		if failed != nil {
-			return &sourceFailed{failed}
+			return &brokenSourceError{failed}
 		}
 		return err
 	}

@@ -295,7 +295,7 @@ func TestNoPlainFallback(t *testing.T) {
 	var plain atomic.Int32
 	both := func(t *testing.T, withTLS bool) string {
 		t.Helper()
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -175,7 +175,7 @@ func (r *Repository) PutManifest(ctx context.Context, object string, desc ocispe
 		return false, err
 	}
 	closeBody(res)
-	return res.Header.Get("OCI-Subject") != "", nil
+	return res.Header.Get("Oci-Subject") != "", nil
 }
 
 // statOnce asks for an object without a second try.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -163,9 +164,7 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 	if err != nil {
 		return nil, 0, err
 	}
-	for k, v := range h.Header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, h.Header)
 	for k, v := range q.header {
 		req.Header.Set(k, v)
 	}
@@ -190,7 +189,7 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 			_ = out.Close()
 		}
 	}
-	res, err := h.Client.Do(req) //nolint:bodyclose,gosec // the caller closes it; the URL is a registry's, and guarded
+	res, err := h.Client.Do(req)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -235,7 +234,10 @@ func (h *host) status(res *http.Response) error {
 	e.RetryAfter, _ = retryAfter(res.Header)
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // as much as there is
 	var parsed struct {
-		Errors []struct{ Code, Message string } `json:"errors"`
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
 	}
 	if json.Unmarshal(body, &parsed) == nil {
 		var said []string

@@ -1,8 +1,8 @@
 package registrytest
 
 import (
-	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -31,11 +31,7 @@ type Auth struct {
 func (a *Auth) Asked() map[string]int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := map[string]int{}
-	for k, v := range a.asked {
-		out[k] = v
-	}
-	return out
+	return maps.Clone(a.asked)
 }
 
 // Tokens is the token server.
@@ -58,7 +54,7 @@ func (a *Auth) Tokens(w http.ResponseWriter, req *http.Request) {
 	}
 	token := fmt.Sprintf("token-%d-canary", len(a.tokens)+1)
 	a.tokens[token] = time.Now()
-	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "access_token": token})
+	_, _ = w.Write(Encode(map[string]any{"token": token, "access_token": token}))
 }
 
 func (a *Auth) ServeHTTP(w http.ResponseWriter, req *http.Request) {

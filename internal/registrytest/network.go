@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -158,9 +159,7 @@ func (n *Network) RoundTrip(req *http.Request) (*http.Response, error) {
 		handler = fault.Handler
 	case fault.Status != 0:
 		handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			for k, v := range fault.Header {
-				w.Header()[k] = v
-			}
+			maps.Copy(w.Header(), fault.Header)
 			w.WriteHeader(fault.Status)
 		})
 	}

@@ -120,9 +120,9 @@ func (p *repository) complete(d digest.Digest) error {
 // needs checks what a manifest names.
 func (p *repository) needs(raw []byte, child func(digest.Digest) error) error {
 	var doc struct {
-		Manifests []ocispec.Descriptor
-		Layers    []ocispec.Descriptor
-		Config    *ocispec.Descriptor
+		Manifests []ocispec.Descriptor `json:"manifests"`
+		Layers    []ocispec.Descriptor `json:"layers"`
+		Config    *ocispec.Descriptor  `json:"config"`
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return err
@@ -212,10 +212,19 @@ func (r *Registry) upload(w http.ResponseWriter, req *http.Request, name, sessio
 	}
 }
 
+// Encode is JSON of a value that has one.
+func Encode(v any) []byte {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
 func fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}})
+	_, _ = w.Write(Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}}))
 }
 
 func (r *Registry) blob(w http.ResponseWriter, req *http.Request, name string, d digest.Digest) {
@@ -294,9 +303,11 @@ func (r *Registry) put(w http.ResponseWriter, req *http.Request, name, object st
 	if !strings.Contains(object, ":") {
 		p.tags[object] = d
 	}
-	var doc struct{ Subject *ocispec.Descriptor }
+	var doc struct {
+		Subject *ocispec.Descriptor `json:"subject"`
+	}
 	if json.Unmarshal(raw, &doc) == nil && doc.Subject != nil && !r.NoReferrers {
-		w.Header().Set("OCI-Subject", doc.Subject.Digest.String())
+		w.Header().Set("Oci-Subject", doc.Subject.Digest.String())
 	}
 	w.Header().Set("Docker-Content-Digest", d.String())
 	w.WriteHeader(http.StatusCreated)
@@ -312,13 +323,13 @@ func (r *Registry) referrers(w http.ResponseWriter, name string, subject digest.
 	list := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
 	for d, m := range r.repo(name).manifests {
 		var doc struct {
-			ArtifactType string
-			Subject      *ocispec.Descriptor
+			ArtifactType string              `json:"artifactType"`
+			Subject      *ocispec.Descriptor `json:"subject"`
 		}
 		if json.Unmarshal(m.raw, &doc) == nil && doc.Subject != nil && doc.Subject.Digest == subject {
 			list.Manifests = append(list.Manifests, ocispec.Descriptor{MediaType: m.mediaType, Digest: d, Size: int64(len(m.raw)), ArtifactType: doc.ArtifactType})
 		}
 	}
 	w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
-	_ = json.NewEncoder(w).Encode(list)
+	_, _ = w.Write(Encode(list))
 }
