@@ -10,24 +10,32 @@ import (
 
 // Ko returns the program ko as tools/ko/go.mod pins it. Only benchmarks need it.
 func (b *Bench) Ko(ctx context.Context) (string, error) {
+	dir, err := pinned(ctx, "ko")
+	return filepath.Join(dir, "ko"), err
+}
+
+// Indexers returns the folder with regctl and manifest-tool, as tools/indexers/go.mod pins them.
+func (b *Bench) Indexers(ctx context.Context) (string, error) { return pinned(ctx, "indexers") }
+
+// pinned builds the tools of a module under tools, once.
+func pinned(ctx context.Context, name string) (string, error) {
 	root, err := repoRoot()
 	if err != nil {
 		return "", err
 	}
-	mod := filepath.Join(root, "tools", "ko")
+	mod := filepath.Join(root, "tools", name)
 	key, err := keyOf([]string{filepath.Join(mod, "go.mod"), filepath.Join(mod, "go.sum")}, runtime.Version(), runtime.GOARCH)
 	if err != nil {
 		return "", err
 	}
-	dir, err := kept("ko", key, func(dir string) error {
-		sayf("building ko as pinned in tools/ko (about two minutes, once)")
+	return kept(name, key, func(dir string) error {
+		sayf("building what tools/%s pins (a minute or two, once)", name)
 		_, err := run(ctx, command{
 			Dir: mod, Env: []string{"CGO_ENABLED=0", "GOFLAGS="},
 			Args: []string{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir + "/", "tool"},
 		})
 		return err
 	})
-	return filepath.Join(dir, "ko"), err
 }
 
 // NodePlatforms are the platforms of the image that [Bench.NodeEverywhere] makes.
