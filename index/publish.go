@@ -35,7 +35,7 @@ type Move struct {
 }
 
 // ErrMoved is wrapped by the error of a tag that does not name what it should have named before it is moved.
-var ErrMoved = errors.New("the tag has been moved")
+var ErrMoved = errors.New("it names something else now")
 
 // noTag is what Move.Unless says of a tag that may not exist.
 const noTag = "none"
@@ -162,7 +162,7 @@ func holds(ctx context.Context, r Registry, m Move) error {
 		return err
 	}
 	if now != m.Unless {
-		return fmt.Errorf("%w: it names %s, not %s", ErrMoved, now, m.Unless)
+		return fmt.Errorf("%w: %s, not %s", ErrMoved, now, m.Unless)
 	}
 	return nil
 }
