@@ -22,6 +22,8 @@ type Bench struct {
 
 	mu     sync.Mutex
 	others []*Node
+	// registries are those of StartRegistry.
+	registries []*Registry
 }
 
 // Open prepares what is missing and starts a registry and a buildkitd. It needs root.
@@ -85,6 +87,9 @@ func (b *Bench) Close() error {
 	var errs []error
 	for _, n := range b.others {
 		errs = append(errs, n.Stop())
+	}
+	for _, r := range b.registries {
+		errs = append(errs, r.stop())
 	}
 	if b.Registry != nil {
 		errs = append(errs, b.Registry.stop())

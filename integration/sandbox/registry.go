@@ -14,6 +14,7 @@ type Registry struct {
 	Addr string
 
 	process *process
+	store   string // of StartRegistry's, "" otherwise
 }
 
 // startRegistry starts a registry whose store is the folder store; its configuration and log go to dir.

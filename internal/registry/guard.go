@@ -19,6 +19,8 @@ const (
 	maxRedirects = 5
 	// maxToken bounds a token server's answer, in bytes.
 	maxToken = 128 << 10
+	// bufferSize is that of a connection, each way, in bytes: net/http's own 4 KiB cost layers dearly.
+	bufferSize = 128 << 10
 	// parallelConnections is how many idle connections to one host are kept.
 	parallelConnections = 64
 )
@@ -60,6 +62,7 @@ func newGuard(t *http.Transport, opt Options) *guard {
 	}
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 4*parallelConnections, parallelConnections
 	t.ForceAttemptHTTP2 = true
+	t.ReadBufferSize, t.WriteBufferSize = bufferSize, bufferSize
 	outside := t.Clone()
 	outside.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: dialPublic}).DialContext
 	return &guard{inside: t, outside: outside, proxied: t.Proxy, trusted: opt.Trusted}

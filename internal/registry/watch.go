@@ -31,25 +31,31 @@ type pace struct {
 	since  time.Time
 	waited time.Duration
 	bytes  int
+
+	waiting bool
 }
 
 // begin begins to wait.
 func (p *pace) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.since = time.Now()
-	p.timer = time.AfterFunc(idleWait-p.waited, func() { p.cancel(errStalled) })
+	p.since, p.waiting = time.Now(), true
+	if p.timer == nil {
+		p.timer = time.AfterFunc(idleWait-p.waited, func() { p.cancel(errStalled) })
+		return
+	}
+	p.timer.Reset(idleWait - p.waited)
 }
 
 // end ends a wait in which n bytes came or went.
 func (p *pace) end(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.timer == nil {
+	if !p.waiting {
 		return
 	}
 	p.timer.Stop()
-	p.timer = nil
+	p.waiting = false
 	p.waited += time.Since(p.since)
 	p.bytes += n
 	if p.bytes >= minProgress {
