@@ -35,6 +35,8 @@ fuzz: ## each fuzz target for a minute
 	go test ./platforms -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	go test ./platforms -run '^$$' -fuzz FuzzPattern -fuzztime 1m
 	go test ./frontend/dockerfile -run '^$$' -fuzz FuzzParse -fuzztime 1m
+	go test ./index -run '^$$' -fuzz FuzzParseSpec -fuzztime 1m -fuzzminimizetime 1s
+	go test ./index -run '^$$' -fuzz FuzzParseAnnotation -fuzztime 1m
 	go test ./verify -run '^$$' -fuzz FuzzCode -fuzztime 1m
 	go test ./verify -run '^$$' -fuzz FuzzLayer -fuzztime 1m -fuzzminimizetime 1s
 

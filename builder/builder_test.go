@@ -210,6 +210,30 @@ func TestInsecureOutput(t *testing.T) {
 	}
 }
 
+// TestInsecureRegistry: what this process is told of a registry BuildKit is told too.
+func TestInsecureRegistry(t *testing.T) {
+	all := func(string) (bool, error) { return true, nil }
+	for name, tc := range map[string]struct {
+		ref  string
+		r    index.Registry
+		want string
+	}{
+		"TLS":                  {"registry.test/app:1", index.Registry{}, ""},
+		"any certificate":      {"registry.test/app:1", index.Registry{Insecure: true}, "true"},
+		"plain http":           {"registry.test/app:1", index.Registry{PlainHTTP: all}, "true"},
+		"plain http, loopback": {"127.0.0.1:5000/app:1", index.Registry{PlainHTTP: all}, ""},
+	} {
+		p, err := Request{Push: true, Tags: []string{tc.ref}}.planExports()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.registry(tc.r)
+		if got := p.entries[0].Attrs[exportInsecure]; got != tc.want {
+			t.Errorf("%s: registry.insecure=%q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 // TestLinkedArchive: an archive behind a link replaces what the link points to.
 func TestLinkedArchive(t *testing.T) {
 	dir := t.TempDir()

@@ -140,8 +140,15 @@ func (p *exportPlan) addPush(tags []string, attrs map[string]string) error {
 	return nil
 }
 
-// registry returns how the repositories are reached.
+// registry returns how the repositories are reached, and tells BuildKit, which has one word for both, of plain http and of certificates that
+// are not checked.
 func (p *exportPlan) registry(r index.Registry) index.Registry {
+	for _, repo := range p.repos {
+		if named, err := index.ParseReference(repo); err == nil && p.unsafe(r, reference.Domain(named)) {
+			last := p.entries[len(p.entries)-1] // addPush adds it last
+			last.Attrs[exportInsecure] = "true"
+		}
+	}
 	if !p.insecure || r.PlainHTTP != nil {
 		return r
 	}
@@ -158,6 +165,16 @@ func (p *exportPlan) registry(r index.Registry) index.Registry {
 		return docker.MatchLocalhost(host)
 	}
 	return r
+}
+
+// unsafe reports whether a host is asked to be reached in a way that BuildKit has to be told of.
+func (p *exportPlan) unsafe(r index.Registry, host string) bool {
+	if r.PlainHTTP == nil {
+		return r.Insecure
+	}
+	plain, err := r.PlainHTTP(host)
+	local, _ := docker.MatchLocalhost(host)
+	return r.Insecure || err == nil && plain && !local
 }
 
 // add adds one output that is no push of tags.

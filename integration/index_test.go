@@ -29,15 +29,13 @@ func TestIndexLikePeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var sources, members []string
-	spec := "image: " + sb.Ref("mt:1") + "\nmanifests:\n"
 	for _, p := range []string{"linux/amd64", "linux/arm64", "linux/arm/v7", "linux/s390x"} {
 		ref := sb.Ref("part-" + strings.ReplaceAll(p[len("linux/"):], "/", "-") + ":1")
 		mustExec(t, sb, "manifold", "copy", "-q", "--platform", p, sb.Registry.Addr+"/library/busybox:1.35", ref)
 		sources, members = append(sources, ref), append(members, "--ref", ref)
-		spec += "- image: " + ref + "\n"
 	}
 	dir := t.TempDir()
-	write(t, dir, "spec.yaml", spec)
+	write(t, dir, "spec.yaml", "image: "+sb.Ref("mt:1")+"\nmanifests:\n- image: "+strings.Join(sources, "\n- image: ")+"\n")
 	t.Setenv("BUILDX_CONFIG", filepath.Join(dir, "buildx"))
 	mustExec(t, sb, append([]string{"manifold", "create", "-q", "-t", sb.Ref("manifold:1")}, sources...)...)
 	mustExec(t, sb, filepath.Join(tools, "manifest-tool"), "--plain-http", "push", "--type", "oci", "from-spec", filepath.Join(dir, "spec.yaml"))

@@ -16,7 +16,9 @@ func TestREADME(t *testing.T) {
 	readme := string(dt)
 	want := []string{
 		"## Four ways in", "## What is moved, and why it is safe", "## Is it what it says?", "## Options", "## Publishing", "| limit | |", "## Figures",
-		"$ manifold build", "$ manifold plan", "$ manifold nodes", "$ manifold inspect", "$ manifold verify", "make demo", "make test",
+		"$ manifold build", "$ manifold plan", "$ manifold nodes", "$ manifold inspect", "$ manifold verify",
+		"$ manifold create", "$ manifold resolve", "$ manifold doctor", "`manifold copy`", "| `docker manifest create N A B`", "| `manifest-tool push from-spec f.yaml`",
+		"| `docker buildx imagetools create -t N A B`", "## Indexes of images that are there already", "### Registries", "make demo", "make test",
 		"| strategy | ", "| cache-mounts | ", "| verify | ", "| verify-except | ", "| test | ", "| platforms | ", "| filename, target, build-arg:NAME | ",
 	}
 	examples, err := os.ReadDir("../examples")

@@ -21,6 +21,8 @@ import (
 
 // buildFlags are the flags of "manifold build". Those that docker buildx build has keep its names and meaning.
 type buildFlags struct {
+	registryFlags
+
 	builder      string
 	platforms    []string
 	tags         []string
@@ -92,6 +94,7 @@ func (f *buildFlags) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.provenance, "provenance", "", "shorthand for --attest type=provenance: true, false or parameters (default false: it makes every index different)")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print only the result")
 	fs.StringVar(&f.metadataFile, "metadata-file", "", "write the result as JSON to this file")
+	f.registryFlags.register(fs)
 	fs.StringVar(&f.iidFile, "iidfile", "", "write the image's ID to this file: its config's digest, or the digest of an index")
 }
 

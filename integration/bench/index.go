@@ -115,7 +115,7 @@ func (p peers) distant(ctx context.Context, far string) ([]figure, error) {
 		},
 		{
 			name: figureInspect, rounds: 5, most: 1,
-			ours:   p.side("manifold inspect", func(string) []string { return []string{"manifold", "inspect", far + "/bench/attested:1"} }, ""),
+			ours: p.side("manifold inspect", func(string) []string { return []string{"manifold", "inspect", far + "/bench/attested:1"} }, ""),
 			theirs: p.side("buildx imagetools inspect, all it knows", func(string) []string {
 				return p.buildx("inspect", "--format", "{{json .}}", far+"/bench/attested:1")
 			}, ""),
@@ -169,10 +169,7 @@ func (p peers) create(peer, to, far string, sources []string) ([]string, error) 
 	case "crane":
 		return append([]string{"crane", "index", "append", "--insecure", "-t", to}, each("-m")...), nil
 	case "mt":
-		spec := "image: " + to + "\nmanifests:\n"
-		for _, s := range sources {
-			spec += "- image: " + s + "\n"
-		}
+		spec := "image: " + to + "\nmanifests:\n- image: " + strings.Join(sources, "\n- image: ") + "\n"
 		dir, err := folder(p.bench, map[string]string{"spec.yaml": spec})
 		return []string{filepath.Join(p.dir, "manifest-tool"), "--plain-http", "push", "--type", "oci", "from-spec", filepath.Join(dir, "spec.yaml")}, err
 	case "buildx":
@@ -208,8 +205,10 @@ func (p peers) copying(ctx context.Context) (figure, error) {
 		return timed(ctx, p.bench, args(to.Addr+"/bench/copy:1"))
 	}
 	commands := map[string]func(string) []string{
-		"crane":  func(name string) []string { return []string{"crane", "copy", "--insecure", src, name} },
-		"regctl": func(name string) []string { return append(p.regctl(from.Addr, strings.TrimSuffix(name, "/bench/copy:1")), "image", "copy", src, name) },
+		"crane": func(name string) []string { return []string{"crane", "copy", "--insecure", src, name} },
+		"regctl": func(name string) []string {
+			return append(p.regctl(from.Addr, strings.TrimSuffix(name, "/bench/copy:1")), "image", "copy", src, name)
+		},
 		"skopeo": func(name string) []string {
 			return []string{"skopeo", "copy", "--quiet", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", "docker://" + src, "docker://" + name}
 		},
@@ -217,7 +216,7 @@ func (p peers) copying(ctx context.Context) (figure, error) {
 	}
 	names := []string{"crane", "regctl", "skopeo", "buildx"}
 	return figure{
-		name: figureCopy, rounds: 3, most: 1.1,
+		name: figureCopy, rounds: 5, most: 1.1,
 		ours: side{"manifold copy", func(ctx context.Context) (time.Duration, error) {
 			return empty(ctx, func(name string) []string { return []string{"manifold", "copy", "-q", src, name} })
 		}},
