@@ -197,6 +197,9 @@ func (d *Draft) takeBase(c Composition, base *Source) ([]piece, error) {
 		return nil
 	}
 	for _, what := range c.Remove {
+		if attests(base.Index, what) {
+			continue
+		}
 		match := func(i Image) bool { return i.Descriptor.Digest.String() == what }
 		if p, err := platforms.Parse(what); err == nil {
 			match = func(i Image) bool { return loose(i.Platform, p) }
@@ -217,11 +220,30 @@ func (d *Draft) takeBase(c Composition, base *Source) ([]piece, error) {
 	}
 	var out []piece
 	for i, image := range base.Index.Images {
-		if !away[i] {
-			out = append(out, piece{image: image, source: base})
+		if away[i] {
+			continue
+		}
+		image.Attestations = slices.DeleteFunc(slices.Clone(image.Attestations), func(a Attestation) bool {
+			return slices.Contains(c.Remove, a.Descriptor.Digest.String())
+		})
+		out = append(out, piece{image: image, source: base})
+	}
+	for _, o := range base.Index.Orphans {
+		if !slices.Contains(c.Remove, o.Digest.String()) {
+			d.notef("%s: %s attests %s, which is not in the index, and is left out", c.Base, o.Digest, attested(o))
 		}
 	}
 	return out, nil
+}
+
+// attests reports whether an index has an attestation of some digest.
+func attests(x Index, what string) bool {
+	for _, image := range x.Images {
+		if slices.ContainsFunc(image.Attestations, func(a Attestation) bool { return a.Descriptor.Digest.String() == what }) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(x.Orphans, func(o ocispec.Descriptor) bool { return o.Digest.String() == what })
 }
 
 // loose reports whether an image of platform p is what want names. OS version and features count only if want has them.
@@ -254,6 +276,9 @@ func (d *Draft) take(m Member, s *Source) ([]piece, error) {
 	}
 	if !m.Platform.IsZero() && len(list) > 1 {
 		return nil, fmt.Errorf("it holds %d images (%s); a platform can be given to one only", len(list), platformsOf(list))
+	}
+	for _, o := range s.Index.Orphans {
+		d.notef("%s: %s attests %s, which is not in the index, and is left out", m.Source, o.Digest, attested(o))
 	}
 	var out []piece
 	for _, image := range list {

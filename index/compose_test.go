@@ -246,6 +246,58 @@ func putNoPlatform(r *registrytest.Registry) {
 	r.PutManifest("none", "1", ocispec.MediaTypeImageManifest, raw)
 }
 
+// TestOrphans: an attestation of nothing is told of when it is left out, and can be taken out, as can one of something.
+func TestOrphans(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		image := putImage(w.one, "app", "", "x", "linux/amd64")
+		attest(w.one, "app", "whole", image)
+		x, err := index.Pull(t.Context(), w.access, "one.test/app:whole")
+		if err != nil {
+			t.Fatal(err)
+		}
+		attestation := x.Images[0].Attestations[0].Descriptor
+		raw := registrytest.Encode(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{
+			putImage(w.one, "app", "", "y", "linux/amd64"), attestation,
+		}})
+		w.one.PutManifest("app", "orphan", ocispec.MediaTypeImageIndex, raw)
+		for name, row := range map[string]struct {
+			c     index.Composition
+			notes int
+		}{
+			"a source":     {index.Composition{Members: []index.Member{{Source: "one.test/app:orphan"}}}, 1},
+			"the base":     {index.Composition{Base: "one.test/app:orphan"}, 1},
+			"taken out":    {index.Composition{Base: "one.test/app:orphan", Remove: []string{attestation.Digest.String()}}, 0},
+			"of something": {index.Composition{Base: "one.test/app:whole", Remove: []string{attestation.Digest.String()}}, 0},
+		} {
+			d, err := compose(t, w, row.c)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if len(d.Notes) != row.notes || len(d.Index.Images[0].Attestations) != 0 {
+				t.Errorf("%s: notes %q, attestations %v", name, d.Notes, d.Index.Images[0].Attestations)
+			}
+		}
+	})
+}
+
+// TestArchiveNames: what ends like an archive is one, and is never taken for a repository of Docker Hub.
+func TestArchiveNames(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		if _, err := index.Pull(t.Context(), w.access, "part.tar"); !errors.Is(err, index.ErrNotFound) || err.Error() != "part.tar: not found: there is no such file" {
+			t.Errorf("error %v", err)
+		}
+		_, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: app[0], Names: []string{"out.tar"}})
+		if err == nil || err.Error() != "out.tar: an archive is written to if it is called oci-archive:out.tar" {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 // TestFixConfig: the platform is in the new image's config, and everything else of it stays.
 func TestFixConfig(t *testing.T) {
 	t.Parallel()

@@ -88,11 +88,11 @@ func (s *Source) shipment(ctx context.Context, want []platforms.Platform) (shipm
 	}
 	var list []Image
 	for _, p := range want {
-		i := slices.IndexFunc(s.Index.Images, func(i Image) bool { return loose(i.Platform, p) })
-		if i < 0 {
+		found := s.Index.Select(p)
+		if len(found) == 0 {
 			return shipment{}, fmt.Errorf("there is no image for %s in it; it has %s", p, platformsOf(s.Index.Images))
 		}
-		list = append(list, s.Index.Images[i])
+		list = append(list, found...)
 	}
 	if len(list) == 1 {
 		one := list[0].Descriptor

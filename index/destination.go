@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -83,6 +84,9 @@ func (s shipment) destinations(r Registry, names []string) ([]*destination, []Mo
 	repos := map[string]*destination{}
 	for _, name := range names {
 		scheme, file, tag := split(name)
+		if looksLikeArchive(name) && (scheme == "" || !strings.HasPrefix(name, scheme)) {
+			return places, nil, fmt.Errorf("%s: an archive is written to if it is called %s%s", name, schemeOCIArchive, name)
+		}
 		switch scheme {
 		case schemeOCILayout:
 			p, err := newLayoutSink(file, tag, s)

@@ -107,6 +107,9 @@ func Doctor(ctx context.Context, r Registry, ref string) (_ Diagnosis, err error
 // openTop opens a source without reading what the index lists.
 func openTop(ctx context.Context, r Registry, ref string) (*Source, ocispec.Descriptor, error) {
 	scheme, file, choice := split(ref)
+	if scheme == "" && looksLikeArchive(ref) {
+		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: %w: there is no such file", ref, ErrNotFound)
+	}
 	if scheme == "" {
 		named, repo, err := r.repository(ref)
 		if err != nil {
@@ -164,12 +167,12 @@ func problemOf(s Severity, d ocispec.Descriptor, problem, advice string) Problem
 func (e *examination) entries(x ocispec.Index) {
 	seen := map[platforms.Platform]digest.Digest{}
 	var list []Image
+	for _, d := range orphansOf(x) {
+		e.find(Doubtful, d, fmt.Sprintf("it attests %s, which is not in the index", attested(d)),
+			fmt.Sprintf("manifold create -t %s --remove %s takes it out", e.ref, d.Digest))
+	}
 	for _, d := range x.Manifests {
-		if subject := attested(d); subject != "" {
-			if !slices.ContainsFunc(x.Manifests, func(o ocispec.Descriptor) bool { return o.Digest == subject && attested(o) == "" }) {
-				e.find(Doubtful, d, fmt.Sprintf("it attests %s, which is not in the index", subject),
-					fmt.Sprintf("manifold create -t %s --append --remove %s takes it out", e.ref, d.Digest))
-			}
+		if attested(d) != "" {
 			continue
 		}
 		if d.Platform == nil {

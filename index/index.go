@@ -37,6 +37,8 @@ type Index struct {
 	Images []Image
 	// Annotations are the index's, nil if there are none.
 	Annotations map[string]string
+	// Orphans are entries that attest something which is not in the index.
+	Orphans []ocispec.Descriptor
 }
 
 // IsIndex reports whether the reference names an index rather than a single image.
@@ -50,6 +52,17 @@ func (x Index) Find(p platforms.Platform) (Image, bool) {
 		}
 	}
 	return Image{}, false
+}
+
+// Select returns the images for a platform, in the index's order. OS version and features count only if p has them.
+func (x Index) Select(p platforms.Platform) []Image {
+	var out []Image
+	for _, image := range x.Images {
+		if loose(image.Platform, p) {
+			out = append(out, image)
+		}
+	}
+	return out
 }
 
 // Image is one image of an index.

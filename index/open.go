@@ -24,7 +24,7 @@ func split(name string) (scheme, file, choice string) {
 	before, rest, ok := strings.Cut(name, ":")
 	scheme = before + ":"
 	if !ok || scheme != schemeOCILayout && scheme != schemeOCIArchive && scheme != schemeDockerArchive {
-		if !strings.HasSuffix(name, ".tar") || !isFile(name) {
+		if !looksLikeArchive(name) || !isFile(name) {
 			return "", name, ""
 		}
 		scheme, rest = schemeOCIArchive, name
@@ -42,6 +42,9 @@ func split(name string) (scheme, file, choice string) {
 	}
 	return scheme, rest, ""
 }
+
+// looksLikeArchive reports whether a name without a scheme was meant as an archive. No reference should end like that.
+func looksLikeArchive(name string) bool { return strings.HasSuffix(name, ".tar") }
 
 func isFile(name string) bool {
 	info, err := os.Stat(name)
@@ -173,6 +176,7 @@ func (s *Source) read(ctx context.Context, desc ocispec.Descriptor) error {
 			return err
 		}
 		s.Index.Annotations, s.Index.Images = parsed.Annotations, imagesOf(parsed)
+		s.Index.Orphans = orphansOf(parsed)
 	}
 	return s.readImages(ctx)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -51,6 +52,18 @@ func imagesOf(x ocispec.Index) []Image {
 			}
 		}
 		out = append(out, image)
+	}
+	return out
+}
+
+// orphansOf lists the entries that attest nothing in the index.
+func orphansOf(x ocispec.Index) []ocispec.Descriptor {
+	var out []ocispec.Descriptor
+	for _, a := range x.Manifests {
+		subject := attested(a)
+		if subject != "" && !slices.ContainsFunc(x.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == subject && attested(d) == "" }) {
+			out = append(out, a)
+		}
 	}
 	return out
 }

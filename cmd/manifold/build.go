@@ -163,10 +163,15 @@ func imageID(result builder.Result) string {
 
 // pinned is the reference of a tag with its digest instead.
 func pinned(t index.Receipt) string {
-	if i := strings.LastIndex(t.Ref, ":"); i > strings.LastIndex(t.Ref, "/") {
-		return t.Ref[:i] + "@" + t.Digest.String()
+	scheme, name := "", t.Ref
+	if strings.HasPrefix(name, "oci-layout:") || strings.HasPrefix(name, "oci-archive:") {
+		scheme, name, _ = strings.Cut(name, ":")
+		scheme += ":"
 	}
-	return t.Ref + "@" + t.Digest.String()
+	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+		name = name[:i]
+	}
+	return scheme + name + "@" + t.Digest.String()
 }
 
 // metadata is what --metadata-file holds: buildx's keys, and ours under "manifold".

@@ -111,10 +111,15 @@ func (f *inspectFlags) one(ctx context.Context, s streams, ref string, source *i
 	if err != nil {
 		return fmt.Errorf("--platform: %w", err)
 	}
-	image, ok := source.Index.Find(p)
-	if !ok {
+	found := source.Index.Select(p)
+	switch len(found) {
+	case 0:
 		return fmt.Errorf("%s: there is no image for %s in it; manifold resolve shows which one a host of that platform takes", ref, p)
+	case 1:
+	default:
+		return fmt.Errorf("%s: there are %d images for %s in it: say which OS version, as in %s", ref, len(found), p, found[0].Platform)
 	}
+	image := found[0]
 	desc := image.Config
 	if f.raw {
 		desc = image.Descriptor

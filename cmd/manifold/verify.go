@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -81,12 +80,15 @@ func (f verifyFlags) verify(ctx context.Context, ref string) (_ []verified, err 
 	defer func() { err = errors.Join(err, source.Close()) }()
 	images := source.Index.Images
 	for _, p := range wanted {
-		if !slices.ContainsFunc(images, func(i index.Image) bool { return i.Platform == p }) {
+		if len(source.Index.Select(p)) == 0 {
 			return nil, fmt.Errorf("%s: there is no image for %s in it", ref, p)
 		}
 	}
 	if len(wanted) > 0 {
-		images = slices.DeleteFunc(slices.Clone(images), func(i index.Image) bool { return !slices.Contains(wanted, i.Platform) })
+		images = nil
+		for _, p := range wanted {
+			images = append(images, source.Index.Select(p)...)
+		}
 	}
 	return f.images(ctx, source, ref, images)
 }
