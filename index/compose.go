@@ -26,6 +26,8 @@ type Composition struct {
 	Members []Member
 	// Remove are the entries of Base that are left out: platforms, or digests. One that is not there is an error.
 	Remove []string
+	// Platforms are the images that are taken from all of that; nil means every one. One that is nowhere is an error.
+	Platforms []platforms.Platform
 	// Annotations of every level. Those of Base stay.
 	Annotations []Annotation
 	// MediaType is the kind of index; zero means Auto.
@@ -121,6 +123,9 @@ func Compose(ctx context.Context, r Registry, c Composition) (_ *Draft, err erro
 		}
 		pieces = append(pieces, more...)
 	}
+	if pieces, err = only(pieces, c.Platforms); err != nil {
+		return nil, err
+	}
 	if err := d.assemble(pieces, c, opened); err != nil {
 		return nil, err
 	}
@@ -175,6 +180,25 @@ type piece struct {
 	image  Image
 	source *Source
 	made   map[digest.Digest][]byte // what was written anew for it: config, manifest
+}
+
+// only picks the pieces for some platforms.
+func only(pieces []piece, want []platforms.Platform) ([]piece, error) {
+	if want == nil {
+		return pieces, nil
+	}
+	var have []Image
+	for _, p := range pieces {
+		have = append(have, p.image)
+	}
+	for _, p := range want {
+		if len(Index{Images: have}.Select(p)) == 0 {
+			return nil, fmt.Errorf("there is no image for %s in the sources; they have %s", p, platformsOf(have))
+		}
+	}
+	return slices.DeleteFunc(pieces, func(p piece) bool {
+		return !slices.ContainsFunc(want, func(w platforms.Platform) bool { return loose(p.image.Platform, w) })
+	}), nil
 }
 
 // takeBase takes the images of the base but for those that give way.

@@ -24,6 +24,7 @@ type createFlags struct {
 	tags        []string
 	files       []string
 	spec        string
+	only        []string
 	platforms   []string
 	template    string
 	annotate    []string
@@ -69,6 +70,7 @@ func (f *createFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the index; may be repeated")
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "file that names sources: a descriptor, what --metadata-file wrote, or a reference or digest a line")
 	fs.StringVar(&f.spec, "spec", "", "YAML file that says everything, manifest-tool's or with more fields")
+	fs.StringSliceVar(&f.only, "platform", nil, "take only the images for these platforms from the sources")
 	fs.StringSliceVar(&f.platforms, "platforms", nil, "platforms for --template")
 	fs.StringVar(&f.template, "template", "", "source for each of --platforms, with ARCH, OS and VARIANT in place of the platform's")
 	fs.StringArrayVar(&f.annotate, "annotate", nil, "platform of a source, SOURCE=OS/ARCH[/VARIANT][,os.version=VERSION][,os.features=FEATURE+FEATURE]")
@@ -233,6 +235,11 @@ func (f *createFlags) composition(args []string) ([]string, index.Composition, e
 	if len(f.expect) > 0 {
 		if c.Expect, err = platforms.ParseList(strings.Join(f.expect, ",")); err != nil {
 			return nil, c, fmt.Errorf("--expect: %w", err)
+		}
+	}
+	if len(f.only) > 0 {
+		if c.Platforms, err = platforms.ParseList(strings.Join(f.only, ",")); err != nil {
+			return nil, c, fmt.Errorf("--platform: %w", err)
 		}
 	}
 	if f.ifDigest != "" && f.ifDigest != "none" {
