@@ -153,7 +153,10 @@ func canonical(list []Image) ([]Image, error) {
 	slices.SortFunc(list, func(a, b Image) int {
 		return cmp.Or(comparePlatforms(a.Platform, b.Platform), cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest))
 	})
-	list = slices.CompactFunc(list, func(a, b Image) bool { return a.Platform == b.Platform && a.Descriptor.Digest == b.Descriptor.Digest })
+	list, err := merged(list)
+	if err != nil {
+		return nil, err
+	}
 	for i := 1; i < len(list); i++ {
 		if a, b := list[i-1], list[i]; a.Platform == b.Platform && !a.Platform.IsZero() {
 			return nil, &DuplicateError{Platform: a.Platform, Digests: [2]digest.Digest{a.Descriptor.Digest, b.Descriptor.Digest}}
@@ -163,6 +166,32 @@ func canonical(list []Image) ([]Image, error) {
 		return nil, fmt.Errorf("%d images in one index, at most %d are accepted", len(list), maxImages)
 	}
 	return list, nil
+}
+
+// merged makes one of entries for the same image and platform: its annotations and attestations are those of all of them.
+func merged(list []Image) ([]Image, error) {
+	out := list[:1]
+	for _, image := range list[1:] {
+		last := &out[len(out)-1]
+		if last.Platform != image.Platform || last.Descriptor.Digest != image.Descriptor.Digest {
+			out = append(out, image)
+			continue
+		}
+		if !image.Platform.IsZero() {
+			p := image.Platform.OCI() // they may write it in two ways
+			last.Descriptor.Platform = &p
+		}
+		for k, v := range image.Descriptor.Annotations {
+			if have, ok := last.Descriptor.Annotations[k]; ok && have != v {
+				return nil, fmt.Errorf("image %s for %s is given twice, with annotation %s=%s and %s=%s", image.Descriptor.Digest, image.Platform, k, have, k, v)
+			}
+			last.Descriptor.Annotations = with(last.Descriptor.Annotations, Annotation{Key: k, Value: v})
+		}
+		last.Attestations = append(last.Attestations, image.Attestations...)
+		slices.SortFunc(last.Attestations, func(a, b Attestation) int { return cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest) })
+		last.Attestations = slices.CompactFunc(last.Attestations, func(a, b Attestation) bool { return a.Descriptor.Digest == b.Descriptor.Digest })
+	}
+	return out, nil
 }
 
 // DuplicateError is two images for one platform.

@@ -1,7 +1,11 @@
 package index
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,25 +15,26 @@ import (
 	"github.com/manifold-build/manifold/platforms"
 )
 
-// takeBase takes the images of the base but for those that give way.
-func (d *Draft) takeBase(c Composition, base *Source) ([]piece, error) {
-	d.base = base.Index.Descriptor.Digest.String()
-	if named, err := ParseReference(c.Base); err == nil {
+// onlyAdds reports whether a base that does not exist is as good as one without images.
+func (c Composition) onlyAdds() bool {
+	return len(c.Members) > 0 && len(c.Remove) == 0 && !slices.ContainsFunc(c.Members, func(m Member) bool { return !m.Replace.IsZero() })
+}
+
+// takeBase takes the images of the base but for those that give way. A base that does not exist is nil.
+func (d *Draft) takeBase(c Composition, base *Source, members []*Source) ([]piece, error) {
+	d.base, d.baseRef = noTag, c.Base
+	if scheme, _, _ := split(c.Base); scheme == "" {
+		named, err := ParseReference(c.Base)
+		if err != nil {
+			return nil, err
+		}
 		d.baseRef = named.String()
 	}
-	away := map[int]bool{}
-	mark := func(what string, match func(Image) bool) error {
-		n := len(away)
-		for i, image := range base.Index.Images {
-			if match(image) {
-				away[i] = true
-			}
-		}
-		if len(away) == n {
-			return fmt.Errorf("%s: there is no image for %s in it; it has %s", c.Base, what, platformsOf(base.Index.Images))
-		}
-		return nil
+	if base == nil {
+		return nil, nil
 	}
+	d.base = base.Index.Descriptor.Digest.String()
+	away := map[int]bool{}
 	for _, what := range c.Remove {
 		if attests(base.Index, what) {
 			continue
@@ -40,17 +45,25 @@ func (d *Draft) takeBase(c Composition, base *Source) ([]piece, error) {
 		} else if _, derr := digest.Parse(what); derr != nil {
 			return nil, fmt.Errorf("--remove %s: it is neither a platform nor a digest: %w", what, err)
 		}
-		if err := mark(what, match); err != nil {
-			return nil, err
+		some := false
+		for i, image := range base.Index.Images {
+			if match(image) {
+				away[i], some = true, true
+			}
+		}
+		if !some {
+			return nil, fmt.Errorf("%s: there is no image for %s in it; it has %s", c.Base, what, platformsOf(base.Index.Images))
 		}
 	}
-	for _, m := range c.Members {
-		if m.Replace.IsZero() {
-			continue
+	for i, m := range c.Members {
+		if m.Replace.IsZero() || members[i] == nil {
+			continue // what is not there replaces nothing
 		}
-		if err := mark(m.Replace.String(), func(i Image) bool { return loose(i.Platform, m.Replace) }); err != nil {
-			return nil, err
+		at, err := one(base.Index, m.Replace)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Base, err)
 		}
+		away[at] = true
 	}
 	var out []piece
 	for i, image := range base.Index.Images {
@@ -68,6 +81,95 @@ func (d *Draft) takeBase(c Composition, base *Source) ([]piece, error) {
 		}
 	}
 	return out, nil
+}
+
+// one finds the only image for a platform.
+func one(x Index, p platforms.Platform) (int, error) {
+	found := x.Select(p)
+	switch len(found) {
+	case 0:
+		return 0, fmt.Errorf("there is no image for %s in it; it has %s", p, platformsOf(x.Images))
+	case 1:
+	default:
+		return 0, fmt.Errorf("there are %d images for %s in it (%s): say which OS version", len(found), p, platformsOf(found))
+	}
+	return slices.IndexFunc(x.Images, func(i Image) bool {
+		return i.Platform == found[0].Platform && i.Descriptor.Digest == found[0].Descriptor.Digest
+	}), nil
+}
+
+// complete refuses pieces that are not there.
+func complete(pieces []piece) error {
+	var errs []error
+	for _, p := range pieces {
+		if p.image.Missing {
+			errs = append(errs, fmt.Errorf("%s: %w", p.source.Name, missing("image", p.image.Platform, p.image.Descriptor)))
+		}
+		for _, a := range p.image.Attestations {
+			if a.Missing {
+				errs = append(errs, fmt.Errorf("%s: %w", p.source.Name, missing("attestation", p.image.Platform, a.Descriptor)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// choose decides which index's own annotations stay: the base's, or those of the one index that is given.
+func (d *Draft) choose(c Composition, opened []*Source) {
+	switch {
+	case c.Base != "" && opened[0] != nil:
+		d.keep = opened[0]
+	case c.Base == "" && len(opened) == 1:
+		d.keep = opened[0]
+	}
+}
+
+func (d *Draft) keeps(s *Source) bool { return d.keep == s }
+
+// noteLost tells what of an index does not come along.
+func (d *Draft) noteLost(s *Source, keeps bool) {
+	if !s.Index.IsIndex() {
+		return
+	}
+	var lost []string
+	if !keeps {
+		for _, k := range slices.Sorted(maps.Keys(s.Index.Annotations)) {
+			lost = append(lost, "annotation "+k)
+		}
+	}
+	var doc ocispec.Index
+	if json.Unmarshal(s.Index.Raw, &doc) == nil {
+		if doc.Subject != nil {
+			lost = append(lost, "its subject")
+		}
+		if doc.ArtifactType != "" {
+			lost = append(lost, "its artifact type")
+		}
+	}
+	if len(lost) > 0 {
+		d.notef("%s: the index's own fields are left out: %s", s.Name, strings.Join(lost, ", "))
+	}
+}
+
+// asItIs takes the one index that is given as it is, byte for byte, if nothing about it is to change: its digest stays, and so do signatures of it.
+func (d *Draft) asItIs(ctx context.Context, c Composition, opened []*Source) error {
+	if c.Base != "" || len(opened) != 1 || opened[0] == nil || !opened[0].Index.IsIndex() || len(c.Annotations) > 0 || c.Platforms != nil ||
+		c.MediaType == OCI || c.MediaType == Docker {
+		return nil
+	}
+	m, s := c.Members[0], opened[0]
+	if !m.Platform.IsZero() || m.FixConfig || len(m.Annotations) > 0 || len(s.Index.Orphans) > 0 {
+		return nil
+	}
+	ship, err := s.everything(ctx, s.Index.Descriptor)
+	if err != nil {
+		return err
+	}
+	x := d.Index
+	x.Raw, x.Descriptor, x.Annotations = s.Index.Raw, s.Index.Descriptor, s.Index.Annotations
+	d.Index, d.parcels = x, ship.parcels
+	d.Notes = slices.DeleteFunc(d.Notes, func(n string) bool { return strings.HasPrefix(n, s.Name+": the index's own fields") })
+	return nil
 }
 
 // attests reports whether an index has an attestation of some digest.

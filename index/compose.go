@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,13 +21,13 @@ import (
 
 // Composition says what an index is to be made of. The zero value is nothing, which is an error.
 type Composition struct {
-	// Base is the reference of an index that is changed; empty begins with none.
+	// Base is the reference of an index that is changed; empty begins with none. One that does not exist is made if it is only added to.
 	Base string
 	// Members are added, in any order.
 	Members []Member
 	// Remove are the entries of Base that are left out: platforms, or digests. One that is not there is an error.
 	Remove []string
-	// Platforms are the images that are taken from all of that; nil means every one. One that is nowhere is an error.
+	// Platforms are the images that are taken from the members; nil means every one. One that is in none is an error.
 	Platforms []platforms.Platform
 	// Annotations of every level. Those of Base stay.
 	Annotations []Annotation
@@ -85,8 +86,9 @@ type Draft struct {
 	// Notes are what whoever asked for it should know, a line each.
 	Notes []string
 
-	base     string // what the base named when it was read, "" without one
+	base     string // what the base named when it was read, noTag if nothing, "" without one
 	baseRef  string
+	keep     *Source // the index whose own annotations stay; nil if there is none
 	registry Registry
 	sources  []*Source
 	parcels  []parcel
@@ -105,9 +107,10 @@ func Compose(ctx context.Context, r Registry, c Composition) (_ *Draft, err erro
 	if err != nil {
 		return nil, err
 	}
-	var pieces []piece
+	var pieces, added []piece
+	d.choose(c, opened)
 	if c.Base != "" {
-		if pieces, err = d.takeBase(c, opened[0]); err != nil {
+		if pieces, err = d.takeBase(c, opened[0], opened[1:]); err != nil {
 			return nil, err
 		}
 		opened = opened[1:]
@@ -121,12 +124,19 @@ func Compose(ctx context.Context, r Registry, c Composition) (_ *Draft, err erro
 		if err != nil {
 			return nil, &MemberError{m.Source, m.Place, err}
 		}
-		pieces = append(pieces, more...)
+		added = append(added, more...)
 	}
-	if pieces, err = only(pieces, c.Platforms); err != nil {
+	if added, err = only(added, c.Platforms); err != nil {
 		return nil, err
 	}
-	if err := d.assemble(pieces, c, opened); err != nil {
+	pieces = append(pieces, added...)
+	if err := complete(pieces); err != nil {
+		return nil, err
+	}
+	if err := d.assemble(pieces, c); err != nil {
+		return nil, err
+	}
+	if err := d.asItIs(ctx, c, opened); err != nil {
 		return nil, err
 	}
 	return d, expect(d.Index, c.Expect)
@@ -153,13 +163,15 @@ func (d *Draft) open(ctx context.Context, c Composition) ([]*Source, error) {
 	eg.SetLimit(parallelRequests)
 	for i, m := range members {
 		eg.Go(func() error {
-			s, err := Open(ctx, d.registry, m.Source)
+			s, err := OpenPartial(ctx, d.registry, m.Source)
 			opened[i] = s
 			isBase := c.Base != "" && i == 0
 			switch {
 			case err == nil || c.IgnoreMissing && !isBase && (errors.Is(err, ErrNotFound) || errdefs.IsNotFound(err)):
+			case isBase && errors.Is(err, ErrNotFound) && c.onlyAdds():
+				d.notef("%s does not exist yet and is made", c.Base)
 			case isBase && errors.Is(err, ErrNotFound):
-				errs[i] = fmt.Errorf("%w: there is no index to change; make it without --append, --remove and --replace first", err)
+				errs[i] = fmt.Errorf("%w: there is nothing to change", err)
 			default:
 				errs[i] = &MemberError{m.Source, m.Place, err}
 			}
@@ -205,14 +217,16 @@ func platformsOf(list []Image) string {
 func (d *Draft) take(m Member, s *Source) ([]piece, error) {
 	list := s.Index.Images
 	if !m.Replace.IsZero() && s.Index.IsIndex() {
-		list = slices.DeleteFunc(slices.Clone(list), func(i Image) bool { return !loose(i.Platform, m.Replace) })
-		if len(list) != 1 {
-			return nil, fmt.Errorf("it has %d images for %s: %s", len(list), m.Replace, platformsOf(s.Index.Images))
+		at, err := one(s.Index, m.Replace)
+		if err != nil {
+			return nil, err
 		}
+		list = list[at : at+1]
 	}
 	if !m.Platform.IsZero() && len(list) > 1 {
 		return nil, fmt.Errorf("it holds %d images (%s); a platform can be given to one only", len(list), platformsOf(list))
 	}
+	d.noteLost(s, d.keeps(s))
 	for _, o := range s.Index.Orphans {
 		d.notef("%s: %s attests %s, which is not in the index, and is left out", m.Source, o.Digest, attested(o))
 	}
@@ -234,11 +248,9 @@ func (d *Draft) adjust(p *piece, m Member) error {
 		return fmt.Errorf("entry %s is an index itself: name it as a source of its own", image.Descriptor.Digest)
 	}
 	platform := overlay(image.Platform, m.Platform)
-	if platform.OSVersion == "" {
-		platform.OSVersion = image.ConfigPlatform.OSVersion
-	}
-	if platform.OSFeatures == "" {
-		platform.OSFeatures = image.ConfigPlatform.OSFeatures
+	if platform.OS == image.ConfigPlatform.OS {
+		platform.OSVersion = cmp.Or(platform.OSVersion, image.ConfigPlatform.OSVersion)
+		platform.OSFeatures = cmp.Or(platform.OSFeatures, image.ConfigPlatform.OSFeatures)
 	}
 	switch {
 	case platform.IsZero() && image.Descriptor.ArtifactType == "":
@@ -271,8 +283,8 @@ func (d *Draft) adjust(p *piece, m Member) error {
 
 // overlay returns p with the fields of over that are set.
 func overlay(p, over platforms.Platform) platforms.Platform {
-	if over.OS != "" {
-		p.OS = over.OS
+	if over.OS != "" && over.OS != p.OS {
+		p.OS, p.OSVersion, p.OSFeatures = over.OS, "", ""
 	}
 	if over.Architecture != "" {
 		p.Architecture, p.Variant = over.Architecture, over.Variant
@@ -290,7 +302,7 @@ func overlay(p, over platforms.Platform) platforms.Platform {
 }
 
 // assemble makes the index of the pieces.
-func (d *Draft) assemble(pieces []piece, c Composition, opened []*Source) error {
+func (d *Draft) assemble(pieces []piece, c Composition) error {
 	if len(pieces) == 0 {
 		return errors.New("nothing is left to make an index of")
 	}
@@ -301,12 +313,12 @@ func (d *Draft) assemble(pieces []piece, c Composition, opened []*Source) error 
 			return err
 		}
 	}
-	// What the base, or the one index that is given, says of itself stays.
 	for _, s := range d.sources {
-		if c.Base != "" && s == d.sources[0] || c.Base == "" && len(opened) == 1 {
-			for _, k := range slices.Sorted(maps.Keys(s.Index.Annotations)) {
-				opt.Annotations = append(opt.Annotations, Annotation{Level: LevelIndex, Key: k, Value: s.Index.Annotations[k]})
-			}
+		if !d.keeps(s) {
+			continue
+		}
+		for _, k := range slices.Sorted(maps.Keys(s.Index.Annotations)) {
+			opt.Annotations = append(opt.Annotations, Annotation{Level: LevelIndex, Key: k, Value: s.Index.Annotations[k]})
 		}
 	}
 	for i, a := range c.Annotations {
@@ -350,10 +362,13 @@ func duplicate(dup *DuplicateError, pieces []piece, base string) error {
 		}
 	}
 	advice := "leave one out, or give one another platform with --annotate"
-	if base != "" && from[0] == base {
+	switch {
+	case base != "" && len(from) > 1 && from[0] == base && from[1] == base:
+		advice = "--remove DIGEST takes one of them out"
+	case base != "" && len(from) > 1 && from[0] == base:
 		advice = fmt.Sprintf("--replace %s=%s puts the new one in place of the old", dup.Platform, from[1])
 	}
-	return fmt.Errorf("%s: %w; %s", strings.Join(from, " and "), dup, advice)
+	return fmt.Errorf("%s: %w; %s", strings.Join(slices.Compact(from), " and "), dup, advice)
 }
 
 // pack makes the parcels of an image and of what attests it.

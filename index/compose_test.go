@@ -182,7 +182,18 @@ func TestCompose(t *testing.T) {
 		{name: "append", c: index.Composition{Base: both, Members: src(amd)},
 			want: []string{"linux/amd64 map[] attestations=0", "linux/arm/v7 map[] attestations=1", "linux/s390x map[] attestations=1"}},
 		{name: "append to nothing", c: index.Composition{Base: "one.test/app:none", Members: src(amd)},
-			err: "one.test/app:none: not found in its registry: there is no index to change; make it without --append, --remove and --replace first"},
+			want: []string{"linux/amd64 map[] attestations=0"}, notes: "one.test/app:none does not exist yet and is made"},
+		{name: "remove from nothing", c: index.Composition{Base: "one.test/app:none", Remove: []string{"linux/amd64"}},
+			err: "one.test/app:none: not found in its registry: there is nothing to change"},
+		{name: "replace by what is not there", c: index.Composition{Base: both, IgnoreMissing: true, Members: []index.Member{{Source: "one.test/amd:9", Replace: must("linux/s390x")}}},
+			want: []string{"linux/arm/v7 map[] attestations=1", "linux/s390x map[] attestations=1"}, notes: "is left out"},
+		{name: "replace where two match", c: index.Composition{Base: "one.test/wins:1", Members: []index.Member{{Source: windows, Replace: must("windows/amd64")}}},
+			err: "one.test/wins:1: there are 2 images for windows/amd64 in it (windows(10.0.17763)/amd64, windows(10.0.20348)/amd64): say which OS version"},
+		{name: "some platforms, and a base", c: index.Composition{Base: both, Members: src("one.test/wins:1", amd), Platforms: []platforms.Platform{must("linux/amd64")}},
+			want: []string{"linux/amd64 map[] attestations=0", "linux/arm/v7 map[] attestations=1", "linux/s390x map[] attestations=1"}},
+		{name: "removed twice", c: index.Composition{Base: both, Remove: []string{"linux/s390x", "linux/s390x"}}, want: []string{"linux/arm/v7 map[] attestations=1"}},
+		{name: "another system has no Windows version", c: index.Composition{Members: []index.Member{{Source: windows, Platform: must("linux/amd64")}}},
+			want: []string{"linux/amd64 map[] attestations=0"}, notes: "--fix-config"},
 		{name: "append a platform that is there", c: index.Composition{Base: "one.test/app:1.0", Members: src(amd)},
 			err: "--replace linux/amd64=one.test/amd:1 puts the new one in place of the old"},
 		{name: "remove", c: index.Composition{Base: both, Remove: []string{"linux/s390x"}}, want: []string{"linux/arm/v7 map[] attestations=1"}},
@@ -206,6 +217,7 @@ func TestCompose(t *testing.T) {
 				putImage(w.one, "win", "1", "x", "windows(10.0.17763)/amd64")
 				putImage(w.one, "win", "2", "x", "windows(10.0.20348)/amd64")
 				putNoPlatform(w.one)
+				putIndexOf(w.one, "wins", "1", "w", "windows(10.0.17763)/amd64", "windows(10.0.20348)/amd64")
 				attest(w.two, "both", "1", putImage(w.two, "both", "", "x", "linux/s390x"), putImage(w.two, "both", "", "x", "linux/arm/v7"))
 				attest(w.one, "both", "2", putImage(w.one, "both", "", "y", "linux/s390x"), putImage(w.one, "both", "", "y", "linux/arm/v7"))
 				d, err := compose(t, w, row.c)

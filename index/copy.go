@@ -39,23 +39,26 @@ type Copied struct {
 	Blobs     int   `json:"blobs"`
 	Size      int64 `json:"size"`
 	Referrers int   `json:"referrers"`
+	// Notes are what whoever asked for it should know, a line each.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Copy copies an index or an image, with what attests it and what refers to it. What is at its destination already is not sent again, so that a
 // copy that broke off goes on where it stopped. Names move last, as [Publish] moves them.
 func Copy(ctx context.Context, r Registry, req CopyRequest) (_ Copied, err error) {
 	r = r.keep()
-	source, err := Open(ctx, r, req.Source)
+	source, err := OpenPartial(ctx, r, req.Source)
 	if err != nil {
 		return Copied{}, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
-	s, err := source.shipment(ctx, req.Platforms)
+	var notes []string
+	s, err := source.shipment(ctx, req.Platforms, &notes)
 	if err != nil {
 		return Copied{}, fmt.Errorf("%s: %w", req.Source, err)
 	}
 	s.progress = &reporter{tell: req.Progress}
-	out := Copied{Descriptor: s.desc}
+	out := Copied{Descriptor: s.desc, Notes: notes}
 	if !req.WithoutReferrers {
 		referrers, err := source.referrers(ctx, s)
 		if err != nil {
@@ -80,9 +83,11 @@ func Copy(ctx context.Context, r Registry, req CopyRequest) (_ Copied, err error
 }
 
 // shipment is what a copy takes along.
-func (s *Source) shipment(ctx context.Context, want []platforms.Platform) (shipment, error) {
+func (s *Source) shipment(ctx context.Context, want []platforms.Platform, notes *[]string) (shipment, error) {
 	top := s.Index.Descriptor
-	top.Annotations, top.Platform = nil, nil // what a layout says of it
+	if !s.Index.IsIndex() && len(s.Index.Images) > 1 && len(want) == 0 {
+		return shipment{}, fmt.Errorf("it holds %d images and no index: say which one with :NAME behind it, or make an index of them with manifold create", len(s.Index.Images))
+	}
 	if len(want) == 0 {
 		return s.everything(ctx, top)
 	}
@@ -96,6 +101,10 @@ func (s *Source) shipment(ctx context.Context, want []platforms.Platform) (shipm
 	}
 	if len(list) == 1 {
 		one := list[0].Descriptor
+		if n := len(list[0].Attestations); n > 0 {
+			*notes = append(*notes, fmt.Sprintf("%s: its %d attestations are in the index and are not copied with the image alone; manifold create --platform %s keeps them",
+				list[0].Platform, n, list[0].Platform))
+		}
 		one.Annotations, one.Platform = nil, nil
 		return s.everything(ctx, one)
 	}

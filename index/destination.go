@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -28,9 +29,13 @@ type destination struct {
 	sink  sink
 	where string
 	names []string
-	// finish puts the manifest under its names, in a file or a folder; nil for a repository. abort takes away what there is of it.
-	finish func(context.Context) error
+	// tags are the names within a file or a folder, unless what they have to stand for until they move.
+	tags, unless []string
+	// finish puts the manifest under its names, in a file or a folder; nil for a repository. abort takes away what there is of it. now is what a
+	// name stands for.
+	finish func() error
 	abort  func() error
+	now    func(tag string) (string, error)
 }
 
 // ship brings a shipment to every place first, and then names it there: registries' tags first, in the order given.
@@ -52,6 +57,11 @@ func (s shipment) ship(ctx context.Context, r Registry, names []string) (_ []Rec
 	if err := s.deliver(ctx, places); err != nil {
 		return nil, err
 	}
+	for _, p := range places {
+		if err := p.holds(); err != nil {
+			return nil, err
+		}
+	}
 	receipts, err := publish(ctx, r, moves, func(repo string, d digest.Digest) bool {
 		for _, p := range places {
 			if to, ok := p.sink.(*repositorySink); ok && to.repo.String() == repo {
@@ -67,7 +77,7 @@ func (s shipment) ship(ctx context.Context, r Registry, names []string) (_ []Rec
 		if p.finish == nil {
 			continue
 		}
-		if err := p.finish(ctx); err != nil {
+		if err := p.finish(); err != nil {
 			return receipts, &TagError{Ref: p.names[0], Err: err}
 		}
 		for _, name := range p.names {
@@ -81,25 +91,28 @@ func (s shipment) ship(ctx context.Context, r Registry, names []string) (_ []Rec
 func (s shipment) destinations(r Registry, names []string) ([]*destination, []Move, error) {
 	var places []*destination
 	var moves []Move
-	repos := map[string]*destination{}
+	known := map[string]*destination{} // by repository, or scheme and path
 	for _, name := range names {
 		scheme, file, tag := split(name)
 		if looksLikeArchive(name) && (scheme == "" || !strings.HasPrefix(name, scheme)) {
 			return places, nil, fmt.Errorf("%s: an archive is written to if it is called %s%s", name, schemeOCIArchive, name)
 		}
 		switch scheme {
-		case schemeOCILayout:
-			p, err := newLayoutSink(file, tag, s)
-			if err != nil {
-				return places, nil, fmt.Errorf("%s: %w", name, err)
+		case schemeOCILayout, schemeOCIArchive:
+			key := scheme + filepath.Clean(file)
+			p := known[key]
+			if p == nil {
+				var err error
+				if p, err = s.fileDestination(scheme, file); err != nil {
+					return places, nil, fmt.Errorf("%s: %w", name, err)
+				}
+				known[key] = p
+				places = append(places, p)
 			}
-			places = append(places, &destination{sink: p, where: file, names: []string{name}, finish: p.finish})
-		case schemeOCIArchive:
-			p, err := newArchiveSink(file, tag, s)
-			if err != nil {
-				return places, nil, fmt.Errorf("%s: %w", name, err)
+			p.names, p.tags = append(p.names, name), append(p.tags, tag)
+			if s.unless != nil {
+				p.unless = append(p.unless, s.unless(name))
 			}
-			places = append(places, &destination{sink: p, where: file, names: []string{name}, finish: p.finish, abort: p.abort})
 		case schemeDockerArchive:
 			return places, nil, fmt.Errorf("%s: an index does not fit into an archive of docker save: use oci-archive:, which docker load reads too", name)
 		default:
@@ -110,11 +123,11 @@ func (s shipment) destinations(r Registry, names []string) ([]*destination, []Mo
 			if d, ok := named.(reference.Digested); ok && d.Digest() != s.desc.Digest {
 				return places, nil, fmt.Errorf("%s: what is published has another digest, %s", name, s.desc.Digest)
 			}
-			if repos[repo.String()] == nil {
-				repos[repo.String()] = &destination{sink: newRepositorySink(repo), where: repo.String()}
-				places = append(places, repos[repo.String()])
+			if known[repo.String()] == nil {
+				known[repo.String()] = &destination{sink: newRepositorySink(repo), where: repo.String()}
+				places = append(places, known[repo.String()])
 			}
-			p := repos[repo.String()]
+			p := known[repo.String()]
 			p.names = append(p.names, named.String())
 			move := Move{Ref: named.String(), Descriptor: s.desc, Raw: s.raw}
 			if s.unless != nil {
@@ -124,6 +137,45 @@ func (s shipment) destinations(r Registry, names []string) ([]*destination, []Mo
 		}
 	}
 	return places, moves, nil
+}
+
+// fileDestination is a layout or an archive.
+func (s shipment) fileDestination(scheme, file string) (*destination, error) {
+	p := &destination{where: file}
+	if scheme == schemeOCILayout {
+		sink, err := newLayoutSink(file, s)
+		if err != nil {
+			return nil, err
+		}
+		p.sink, p.finish, p.now = sink, func() error { return sink.finish(p.tags) }, sink.now
+		return p, nil
+	}
+	sink, err := newArchiveSink(file, s)
+	if err != nil {
+		return nil, err
+	}
+	p.sink, p.finish, p.abort = sink, func() error { return sink.finish(p.tags) }, sink.abort
+	return p, nil
+}
+
+// holds checks that the names of a layout stand for what they should, as [holds] does for tags. An archive is written anew: it holds no name.
+func (p *destination) holds() error {
+	for i, want := range p.unless {
+		if want == "" {
+			continue
+		}
+		have := noTag
+		if p.now != nil {
+			var err error
+			if have, err = p.now(p.tags[i]); err != nil {
+				return &TagError{Ref: p.names[i], Err: err}
+			}
+		}
+		if have != want {
+			return &TagError{Ref: p.names[i], Err: fmt.Errorf("%w: %s, not %s", ErrMoved, have, want)}
+		}
+	}
+	return nil
 }
 
 // deliver brings everything but the manifest itself to every place, at once. The error is the join of a [*TagError] for each name.
@@ -183,4 +235,25 @@ func (d *Draft) Publish(ctx context.Context, names []string, opt PublishOptions)
 		return opt.IfDigest.String()
 	}
 	return s.ship(ctx, d.registry, names)
+}
+
+// Check looks whether the draft could be published under names as far as [PublishOptions.IfDigest] is concerned. Nothing is written.
+func (d *Draft) Check(ctx context.Context, names []string, opt PublishOptions) error {
+	if opt.IfDigest == "" {
+		return nil
+	}
+	errs := make([]error, len(names))
+	for i, name := range names {
+		switch scheme, file, tag := split(name); scheme {
+		case "":
+			errs[i] = holds(ctx, d.registry, Move{Ref: name, Unless: opt.IfDigest.String()})
+		case schemeOCILayout:
+			p := destination{names: []string{name}, tags: []string{tag}, unless: []string{opt.IfDigest.String()}, now: (&layoutSink{dir: file}).now}
+			errs[i] = p.holds()
+		}
+		if errs[i] != nil && !is[*TagError](errs[i]) {
+			errs[i] = &TagError{Ref: name, Err: errs[i]}
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -28,14 +29,15 @@ type dockerArchive struct {
 
 // dockerImage is an entry of the archive's manifest.json.
 type dockerImage struct {
-	Config string   `json:"Config"`
-	Layers []string `json:"Layers"`
+	RepoTags []string `json:"RepoTags"`
+	Config   string   `json:"Config"`
+	Layers   []string `json:"Layers"`
 }
 
 const dockerManifest = "manifest.json"
 
 // openDocker reads the archive's manifest.json, and returns an entry for every image in it.
-func openDocker(f files) (*dockerArchive, []ocispec.Descriptor, error) {
+func openDocker(f files, choice string) (*dockerArchive, []ocispec.Descriptor, error) {
 	raw, err := readSmall(f, dockerManifest)
 	if err != nil {
 		return nil, nil, fmt.Errorf("it is not an archive of docker save: %w", err)
@@ -49,14 +51,27 @@ func openDocker(f files) (*dockerArchive, []ocispec.Descriptor, error) {
 	}
 	a := &dockerArchive{files: f, made: map[digest.Digest][]byte{}, paths: map[digest.Digest]string{}}
 	var out []ocispec.Descriptor
+	var names []string
 	for _, image := range list {
+		names = append(names, image.RepoTags...)
+		if choice != "" && !image.goesBy(choice) {
+			continue
+		}
 		desc, err := a.add(image)
 		if err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", image.Config, err)
 		}
 		out = append(out, desc)
 	}
+	if len(out) == 0 {
+		return nil, nil, fmt.Errorf("%s names no %s; it has %s", dockerManifest, choice, strings.Join(names, ", "))
+	}
 	return a, out, nil
+}
+
+// goesBy reports whether an image has a name: a tag, or what ends in it.
+func (i dockerImage) goesBy(choice string) bool {
+	return slices.ContainsFunc(i.RepoTags, func(tag string) bool { return tag == choice || strings.HasSuffix(tag, ":"+choice) })
 }
 
 // add makes up the manifest of an image.
@@ -85,21 +100,40 @@ func (a *dockerArchive) add(image dockerImage) (ocispec.Descriptor, error) {
 		if err := d.Validate(); err != nil {
 			return ocispec.Descriptor{}, fmt.Errorf("layer %q: %w", name, err)
 		}
-		rc, size, err := a.open(name)
+		layer, err := a.layer(name, d)
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		if err := rc.Close(); err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		a.paths[d] = name
-		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: size})
+		m.Layers = append(m.Layers, layer)
 	}
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	return a.keep(ocispec.MediaTypeImageManifest, raw), nil
+}
+
+// layer describes a layer's file. How it is compressed is seen by its first bytes.
+func (a *dockerArchive) layer(name string, d digest.Digest) (_ ocispec.Descriptor, err error) {
+	rc, size, err := a.open(name)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	a.paths[d] = name
+	out := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: size}
+	var magic [4]byte
+	n, err := io.ReadFull(rc, magic[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return out, err
+	}
+	switch {
+	case bytes.HasPrefix(magic[:n], []byte{0x1f, 0x8b}): // RFC 1952
+		out.MediaType = ocispec.MediaTypeImageLayerGzip
+	case bytes.HasPrefix(magic[:n], []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878
+		out.MediaType = ocispec.MediaTypeImageLayerZstd
+	}
+	return out, nil
 }
 
 func (a *dockerArchive) keep(mediaType string, raw []byte) ocispec.Descriptor {

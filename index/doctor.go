@@ -67,12 +67,15 @@ type Diagnosis struct {
 // attestations attest something, no two entries are for one platform and each can be pulled by some host. Layers' bytes are not read: their
 // presence and size are asked for. What is wrong is in the diagnosis; the error says that the examination itself failed.
 func Doctor(ctx context.Context, r Registry, ref string) (_ Diagnosis, err error) {
-	s, desc, err := openTop(ctx, r.keep(), ref)
+	s, desc, docker, err := openTop(ctx, r.keep(), ref)
 	if err != nil {
 		return Diagnosis{}, err
 	}
+	if docker != nil {
+		return Diagnosis{}, errors.Join(fmt.Errorf("%s: an archive of docker save holds no index to examine; manifold verify checks its images", ref), s.Close())
+	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	e := &examination{source: s, ref: ref, asked: map[digest.Digest]bool{}}
+	e := &examination{source: s, ref: ref, asked: map[digest.Digest]*answer{}}
 	raw, err := s.manifest(ctx, desc)
 	if err != nil {
 		return Diagnosis{}, readError(ref, err)
@@ -104,43 +107,6 @@ func Doctor(ctx context.Context, r Registry, ref string) (_ Diagnosis, err error
 	return e.out, nil
 }
 
-// openTop opens a source without reading what the index lists.
-func openTop(ctx context.Context, r Registry, ref string) (*Source, ocispec.Descriptor, error) {
-	scheme, file, choice := split(ref)
-	if scheme == "" && looksLikeArchive(ref) {
-		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: %w: there is no such file", ref, ErrNotFound)
-	}
-	if scheme == "" {
-		named, repo, err := r.repository(ref)
-		if err != nil {
-			return nil, ocispec.Descriptor{}, err
-		}
-		desc, raw, err := repo.Manifest(ctx, object(named))
-		if err != nil {
-			return nil, desc, readError(ref, err)
-		}
-		return &Source{
-			Name: ref, blobs: repo, repo: repo, close: func() error { return nil }, small: map[digest.Digest][]byte{desc.Digest: raw},
-		}, desc, nil
-	}
-	if scheme == schemeDockerArchive {
-		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: an archive of docker save holds no index to examine; manifold verify checks its images", ref)
-	}
-	open := openArchive
-	if scheme == schemeOCILayout {
-		open = openFolder
-	}
-	from, err := open(file)
-	if err != nil {
-		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: %w", ref, err)
-	}
-	desc, err := layout{from}.top(choice)
-	if err != nil {
-		return nil, desc, fmt.Errorf("%s: %w", ref, errors.Join(err, from.Close()))
-	}
-	return &Source{Name: ref, blobs: layout{from}, close: from.Close, small: map[digest.Digest][]byte{}}, desc, nil
-}
-
 // examination is a diagnosis that is being made.
 type examination struct {
 	source *Source
@@ -148,7 +114,14 @@ type examination struct {
 	out    Diagnosis
 
 	mu    sync.Mutex
-	asked map[digest.Digest]bool
+	asked map[digest.Digest]*answer
+}
+
+// answer is what was heard of a blob.
+type answer struct {
+	once    sync.Once
+	problem string
+	err     error
 }
 
 func (e *examination) find(s Severity, d ocispec.Descriptor, problem, advice string) {
@@ -176,7 +149,7 @@ func (e *examination) entries(x ocispec.Index) {
 			continue
 		}
 		if d.Platform == nil {
-			e.find(Doubtful, d, "its entry names no platform, so it fits every host that finds nothing better",
+			e.find(Doubtful, d, "its entry names no platform: containerd looks into the image's config, other tools take it for any host",
 				fmt.Sprintf("manifold create -t %s %s writes it anew, with the platform of the image's config", e.ref, e.ref))
 			continue
 		}
@@ -211,7 +184,7 @@ func (e *examination) manifest(ctx context.Context, d ocispec.Descriptor, listed
 		return nil, err
 	}
 	if images.IsIndexType(d.MediaType) && listed {
-		return []Problem{problemOf(Doubtful, d, "it is an index within the index, which some tools cannot read", "name its images instead: manifold create flattens it")}, nil
+		return []Problem{problemOf(Doubtful, d, "it is an index within the index, which some tools cannot read", "manifold create makes an index of that index's images, if its digest is named as a source of its own")}, nil
 	}
 	var out []Problem
 	var m ocispec.Manifest
@@ -247,29 +220,56 @@ func (e *examination) config(ctx context.Context, d ocispec.Descriptor, m ocispe
 		return nil, nil
 	}
 	raw, err := e.source.manifest(ctx, m.Config)
-	if errdefs.IsNotFound(err) || err != nil && isWrong(err) {
+	switch {
+	case errdefs.IsNotFound(err):
 		return nil, nil // it is reported as a blob
-	}
-	if err != nil {
+	case err != nil && isWrong(err):
+		return []Problem{problemOf(Broken, d, fmt.Sprintf("its config: %v", err), "build the image again")}, nil
+	case err != nil:
 		return nil, err
 	}
 	var config ocispec.Image
 	if err := ocijson.Unmarshal(raw, &config); err != nil {
 		return []Problem{problemOf(Broken, d, fmt.Sprintf("its config %s: %v", m.Config.Digest, err), "build the image again")}, nil
 	}
-	says := platforms.FromOCI(config.Platform)
 	var out []Problem
-	switch {
-	case says.IsZero():
-		out = append(out, problemOf(Doubtful, d, "its config says no platform", "manifold create --annotate SOURCE=OS/ARCH --fix-config writes it there"))
-	case d.Platform != nil && !loose(says, platforms.FromOCI(*d.Platform)):
-		out = append(out, problemOf(Broken, d, fmt.Sprintf("its entry says %s, its config %s", platforms.FromOCI(*d.Platform), says),
-			"manifold verify says which of them the machine code agrees with; then manifold create --annotate, with --fix-config if the config is wrong"))
+	if p := disagreement(d, config.Platform); p != nil {
+		out = append(out, *p)
 	}
 	if n := len(config.RootFS.DiffIDs); n != len(m.Layers) {
 		out = append(out, problemOf(Broken, d, fmt.Sprintf("its config counts %d layers, its manifest %d", n, len(m.Layers)), "build the image again"))
 	}
 	return out, nil
+}
+
+// disagreement compares what an entry and a config say of the platform.
+func disagreement(d ocispec.Descriptor, config ocispec.Platform) *Problem {
+	problem := func(s Severity, problem, advice string) *Problem {
+		p := problemOf(s, d, problem, advice)
+		return &p
+	}
+	says := platforms.FromOCI(config)
+	switch {
+	case says.IsZero():
+		return problem(Doubtful, "its config says no platform", "manifold create --annotate SOURCE=OS/ARCH --fix-config writes it there")
+	case d.Platform == nil:
+		return nil
+	}
+	entry := platforms.FromOCI(*d.Platform)
+	vague := says
+	vague.Variant, vague.OSVersion, vague.OSFeatures = entry.Variant, entry.OSVersion, entry.OSFeatures
+	switch {
+	case vague != entry, config.Variant != "" && says.Variant != entry.Variant,
+		entry.OSVersion != "" && says.OSVersion != entry.OSVersion, entry.OSFeatures != "" && says.OSFeatures != entry.OSFeatures:
+		return problem(Broken, fmt.Sprintf("its entry says %s, its config %s", entry, says),
+			"manifold verify says which of them the machine code agrees with; then manifold create --annotate, with --fix-config if the config is wrong")
+	case says.Variant != entry.Variant:
+		return problem(Doubtful, fmt.Sprintf("its entry says %s, its config names no variant", entry), "manifold create --annotate, with --fix-config, writes it there")
+	case says.OSVersion != entry.OSVersion || says.OSFeatures != entry.OSFeatures:
+		return problem(Doubtful, fmt.Sprintf("its entry says %s, its config %s: a host cannot choose by what the entry lacks", entry, says),
+			"manifold create with the image as a source of its own takes it from the config")
+	}
+	return nil
 }
 
 // blob asks for a blob, each once, and says what is wrong with it.
@@ -278,25 +278,28 @@ func (e *examination) blob(ctx context.Context, d ocispec.Descriptor) (string, e
 		return "has an invalid digest", nil //nolint:nilerr // it is what the examination is for
 	}
 	e.mu.Lock()
-	asked := e.asked[d.Digest]
-	e.asked[d.Digest] = true
-	if !asked {
+	a := e.asked[d.Digest]
+	if a == nil {
+		a = &answer{}
+		e.asked[d.Digest] = a
 		e.out.Blobs++
 	}
 	e.mu.Unlock()
-	if asked || isForeign(d.MediaType) {
-		return "", nil
-	}
-	size, err := e.source.statBlob(ctx, d)
-	switch {
-	case errdefs.IsNotFound(err):
-		return "is not there", nil
-	case err != nil:
-		return "", err
-	case size >= 0 && size != d.Size:
-		return fmt.Sprintf("has %d bytes and not %d", size, d.Size), nil
-	}
-	return "", nil
+	a.once.Do(func() {
+		if isForeign(d.MediaType) {
+			return
+		}
+		size, err := e.source.statBlob(ctx, d)
+		switch {
+		case errdefs.IsNotFound(err):
+			a.problem = "is not there"
+		case err != nil:
+			a.err = err
+		case size >= 0 && size != d.Size:
+			a.problem = fmt.Sprintf("has %d bytes and not %d", size, d.Size)
+		}
+	})
+	return a.problem, a.err
 }
 
 // statBlob is a blob's size in bytes, -1 if it cannot be told.

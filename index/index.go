@@ -82,6 +82,8 @@ type Image struct {
 	Created *time.Time `json:"created,omitempty"`
 	// Attestations are the entries of the index that attest this image.
 	Attestations []Attestation `json:"attestations,omitempty"`
+	// Missing: its manifest or its config is not where the index is. Only [OpenPartial] returns such images; what comes from either is empty.
+	Missing bool `json:"missing,omitempty"`
 }
 
 // Attestation is an entry of an index that says something about one of its images, as BuildKit writes it.
@@ -90,6 +92,8 @@ type Attestation struct {
 	Descriptor ocispec.Descriptor `json:"descriptor"`
 	// Predicates are the types of its statements, for example "https://slsa.dev/provenance/v1".
 	Predicates []string `json:"predicates,omitempty"`
+	// Missing: the attestation is listed and not there, as of an image.
+	Missing bool `json:"missing,omitempty"`
 }
 
 // parseIndex reads an index, checking what would make it mean two things.

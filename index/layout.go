@@ -201,6 +201,9 @@ func goesBy(d ocispec.Descriptor, choice string) bool {
 func (l layout) entries() ([]ocispec.Descriptor, error) {
 	raw, err := readSmall(l, ocispec.ImageIndexFile)
 	if errors.Is(err, fs.ErrNotExist) {
+		if rc, _, err := l.open(dockerManifest); err == nil {
+			return nil, errors.Join(fmt.Errorf("it is no OCI image layout but what docker save writes: put %s before its name", schemeDockerArchive), rc.Close())
+		}
 		return nil, errors.New("it is not an OCI image layout: no index.json")
 	}
 	if err != nil {

@@ -24,7 +24,6 @@ import (
 // layoutSink is an OCI image layout in a folder. What a transfer that broke off has left is taken up again.
 type layoutSink struct {
 	dir   string
-	tag   string
 	ship  shipment
 	bytes *semaphore.Weighted
 
@@ -35,11 +34,11 @@ type layoutSink struct {
 // partDir is the folder of a layout for blobs that are not whole; containerd's content store has the same.
 const partDir = "ingest"
 
-func newLayoutSink(dir, tag string, s shipment) (*layoutSink, error) {
+func newLayoutSink(dir string, s shipment) (*layoutSink, error) {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("%s is a file; an archive is written with %s", dir, schemeOCIArchive)
 	}
-	return &layoutSink{dir: dir, tag: tag, ship: s, bytes: semaphore.NewWeighted(parallelBlobs)}, nil
+	return &layoutSink{dir: dir, ship: s, bytes: semaphore.NewWeighted(parallelBlobs)}, nil
 }
 
 func (l *layoutSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
@@ -115,24 +114,16 @@ func fill(f *os.File, desc ocispec.Descriptor, open func(int64) (io.ReadCloser, 
 	return offset == desc.Size && sum.Verified(), errors.Join(f.Truncate(offset), f.Sync())
 }
 
-// finish lists the shipment in index.json.
-func (l *layoutSink) finish(context.Context) error {
+// finish lists the shipment in index.json under its names.
+func (l *layoutSink) finish(tags []string) error {
 	if err := l.write(l.ship.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(l.ship.raw[offset:]), nil }); err != nil {
 		return err
 	}
-	var have []ocispec.Descriptor
-	root, err := openFolder(l.dir)
+	have, err := l.entries()
 	if err != nil {
 		return err
 	}
-	_, err = os.Stat(filepath.Join(l.dir, ocispec.ImageIndexFile))
-	if err == nil {
-		have, err = layout{root}.entries()
-	}
-	if err = errors.Join(err, root.Close()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	raw, err := json.Marshal(layoutIndex(have, l.ship.desc, l.tag, l.referrers))
+	raw, err := json.Marshal(layoutIndex(have, l.ship.desc, tags, l.referrers))
 	if err != nil {
 		return err
 	}
@@ -143,24 +134,50 @@ func (l *layoutSink) finish(context.Context) error {
 	return replaceFile(filepath.Join(l.dir, ocispec.ImageIndexFile), raw)
 }
 
+// entries is what the layout's index.json lists, nothing if there is none.
+func (l *layoutSink) entries() (_ []ocispec.Descriptor, err error) {
+	if _, err := os.Stat(filepath.Join(l.dir, ocispec.ImageIndexFile)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return nil, err
+	}
+	root, err := openFolder(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return layout{root}.entries()
+}
+
+// now is the digest that a name stands for, or noTag.
+func (l *layoutSink) now(tag string) (string, error) {
+	have, err := l.entries()
+	for _, d := range have {
+		if d.Annotations[ocispec.AnnotationRefName] == tag && d.ArtifactType == "" {
+			return d.Digest.String(), err
+		}
+	}
+	return noTag, err
+}
+
 var layoutFile = []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
 
-// layoutIndex is an index.json with one more entry. One of the same name, or without a name if it has none, gives way.
-func layoutIndex(have []ocispec.Descriptor, desc ocispec.Descriptor, tag string, referrers []ocispec.Descriptor) ocispec.Index {
+// layoutIndex is an index.json with an entry for each name of a manifest. Entries of the same names, or without one if it has none, give way.
+func layoutIndex(have []ocispec.Descriptor, desc ocispec.Descriptor, tags []string, referrers []ocispec.Descriptor) ocispec.Index {
 	out := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	for _, d := range have {
-		if d.Digest != desc.Digest && d.Annotations[ocispec.AnnotationRefName] == tag && d.ArtifactType == "" {
-			continue
+		if !slices.Contains(tags, d.Annotations[ocispec.AnnotationRefName]) || d.ArtifactType != "" && d.Digest != desc.Digest {
+			out.Manifests = append(out.Manifests, d)
 		}
-		if d.Digest == desc.Digest && d.Annotations[ocispec.AnnotationRefName] == tag {
-			continue
+	}
+	for _, tag := range slices.Compact(slices.Sorted(slices.Values(tags))) {
+		named := desc
+		if tag != "" {
+			named.Annotations = with(desc.Annotations, Annotation{Key: ocispec.AnnotationRefName, Value: tag})
 		}
-		out.Manifests = append(out.Manifests, d)
+		out.Manifests = append(out.Manifests, named)
 	}
-	if tag != "" {
-		desc.Annotations = with(desc.Annotations, Annotation{Key: ocispec.AnnotationRefName, Value: tag})
-	}
-	out.Manifests = append(out.Manifests, desc)
 	for _, r := range referrers {
 		if !slices.ContainsFunc(out.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == r.Digest }) {
 			out.Manifests = append(out.Manifests, r)
@@ -209,7 +226,6 @@ func removeIfThere(name string) error {
 type archiveSink struct {
 	name string
 	part string
-	tag  string
 	ship shipment
 
 	mu        sync.Mutex // an archive is written one entry after the other
@@ -218,13 +234,13 @@ type archiveSink struct {
 	referrers []ocispec.Descriptor
 }
 
-func newArchiveSink(name, tag string, s shipment) (*archiveSink, error) {
+func newArchiveSink(name string, s shipment) (*archiveSink, error) {
 	part := name + "." + rand.Text()[:8] + ".part"
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) //nolint:gosec // the umask decides, as for any output
 	if err != nil {
 		return nil, err
 	}
-	return &archiveSink{name: name, part: part, tag: tag, ship: s, file: f, tar: tar.NewWriter(f)}, nil
+	return &archiveSink{name: name, part: part, ship: s, file: f, tar: tar.NewWriter(f)}, nil
 }
 
 func (a *archiveSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
@@ -265,9 +281,9 @@ func (a *archiveSink) manifest(_ context.Context, p parcel) error {
 	return a.write(blobPath(p.desc), int64(len(p.raw)), readerOf(p.raw))
 }
 
-func (a *archiveSink) finish(context.Context) error {
+func (a *archiveSink) finish(tags []string) error {
 	slices.SortFunc(a.referrers, compareDigests)
-	top, err := json.Marshal(layoutIndex(nil, a.ship.desc, a.tag, a.referrers))
+	top, err := json.Marshal(layoutIndex(nil, a.ship.desc, tags, a.referrers))
 	if err != nil {
 		return err
 	}

@@ -11,11 +11,13 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/manifold-build/manifold/internal/registry"
+	"github.com/manifold-build/manifold/platforms"
 )
 
 // split takes the name of a source apart: the scheme, "" for a reference in a registry, the file or folder, and which of its images is
@@ -37,10 +39,14 @@ func split(name string) (scheme, file, choice string) {
 			return scheme, rest[:i], rest[i+1:]
 		}
 	}
-	if i := strings.LastIndex(rest, ":"); i > 0 && !strings.Contains(rest[i:], "/") {
-		return scheme, rest[:i], rest[i+1:]
+	// A name may hold colons, a folder hardly ever does: the first part that is there counts, or else the first part.
+	for i := range rest {
+		if i > 0 && rest[i] == ':' && exists(rest[:i]) {
+			return scheme, rest[:i], rest[i+1:]
+		}
 	}
-	return scheme, rest, ""
+	file, choice, _ = strings.Cut(rest, ":")
+	return scheme, file, choice
 }
 
 // looksLikeArchive reports whether a name without a scheme was meant as an archive. No reference should end like that.
@@ -98,70 +104,98 @@ func (s *Source) Close() error { return s.close() }
 // A layout's index.json has to name one thing, under however many names, or the one that is meant has to be said, by its name or its digest:
 // oci-layout:DIR:1.0, oci-layout:DIR@sha256:…, and so for an archive. A file that ends in .tar needs no scheme in front if there is one
 // of that name. Every byte that is read is checked against its digest.
-func Open(ctx context.Context, r Registry, name string) (_ *Source, err error) {
-	var from files
+func Open(ctx context.Context, r Registry, name string) (*Source, error) {
+	s, err := OpenPartial(ctx, r, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range s.Index.Images {
+		if image.Missing {
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, missing("image", image.Platform, image.Descriptor)), s.Close())
+		}
+		for _, a := range image.Attestations {
+			if a.Missing {
+				return nil, errors.Join(fmt.Errorf("%s: %w", name, missing("attestation", image.Platform, a.Descriptor)), s.Close())
+			}
+		}
+	}
+	return s, nil
+}
+
+// missing says that something an index lists is not there. It is no [ErrNotFound]: what was asked for is there.
+func missing(what string, p platforms.Platform, d ocispec.Descriptor) error {
+	of := ""
+	if !p.IsZero() {
+		of = " for " + p.String()
+	}
+	return fmt.Errorf("the %s%s is listed and not there: %s (manifold doctor tells more)", what, of, d.Digest)
+}
+
+// OpenPartial is Open for an index that may be broken: an image that the index lists and that is not there is no error, but marked as missing.
+func OpenPartial(ctx context.Context, r Registry, name string) (*Source, error) {
+	s, desc, list, err := openTop(ctx, r, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.read(ctx, desc, list); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), s.Close())
+	}
+	return s, nil
+}
+
+// openTop opens a source without reading what the index lists. Of an archive of docker save, which has no index, the images are returned.
+func openTop(ctx context.Context, r Registry, name string) (_ *Source, top ocispec.Descriptor, list []ocispec.Descriptor, err error) {
 	scheme, file, choice := split(name)
+	var from files
 	switch scheme {
 	case schemeOCILayout:
 		from, err = openFolder(file)
 	case schemeOCIArchive, schemeDockerArchive:
 		from, err = openArchive(file)
 	default:
-		return openReference(ctx, r, name)
+		s, desc, err := openReference(ctx, r, name)
+		return s, desc, nil, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, top, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	s := &Source{Name: name, close: from.Close, small: map[digest.Digest][]byte{}}
-	if strings.HasPrefix(name, schemeDockerArchive) {
-		err = s.readDocker(ctx, from)
+	if scheme == schemeDockerArchive {
+		var a *dockerArchive
+		if a, list, err = openDocker(from, choice); err == nil {
+			s.blobs, top = a, list[0]
+		}
 	} else {
-		err = s.readLayout(ctx, layout{from}, choice)
+		s.blobs = layout{from}
+		top, err = layout{from}.top(choice)
+		top.Annotations, top.Platform = nil, nil // what a layout says of it is not the image's
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, errors.Join(err, from.Close()))
+		return nil, top, nil, fmt.Errorf("%s: %w", name, errors.Join(err, from.Close()))
 	}
-	return s, nil
+	return s, top, list, nil
 }
 
 // openReference opens what a registry has under a name.
-func openReference(ctx context.Context, r Registry, ref string) (*Source, error) {
-	s, desc, err := openTop(ctx, r, ref)
+func openReference(ctx context.Context, r Registry, ref string) (*Source, ocispec.Descriptor, error) {
+	if looksLikeArchive(ref) {
+		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: %w: there is no such file", ref, ErrNotFound)
+	}
+	named, repo, err := r.repository(ref)
 	if err != nil {
-		return nil, err
+		return nil, ocispec.Descriptor{}, err
 	}
-	if err := s.read(ctx, desc); err != nil {
-		return nil, readError(ref, err)
+	desc, raw, err := repo.Manifest(ctx, object(named))
+	if err != nil {
+		return nil, desc, readError(ref, err)
 	}
-	return s, nil
+	return &Source{
+		Name: ref, blobs: repo, repo: repo, close: func() error { return nil }, small: map[digest.Digest][]byte{desc.Digest: raw},
+	}, desc, nil
 }
 
-func (s *Source) readLayout(ctx context.Context, l layout, choice string) error {
-	s.blobs = l
-	desc, err := l.top(choice)
-	if err != nil {
-		return err
-	}
-	return s.read(ctx, desc)
-}
-
-func (s *Source) readDocker(ctx context.Context, f files) error {
-	a, list, err := openDocker(f)
-	if err != nil {
-		return err
-	}
-	s.blobs = a
-	if err := s.read(ctx, list[0]); err != nil {
-		return err
-	}
-	for _, desc := range list[1:] {
-		s.Index.Images = append(s.Index.Images, Image{Descriptor: desc})
-	}
-	return s.readImages(ctx)
-}
-
-// read reads what a descriptor stands for.
-func (s *Source) read(ctx context.Context, desc ocispec.Descriptor) error {
+// read reads what a descriptor stands for, and, of an archive without an index, the images of the list.
+func (s *Source) read(ctx context.Context, desc ocispec.Descriptor, list []ocispec.Descriptor) error {
 	if !images.IsIndexType(desc.MediaType) && !images.IsManifestType(desc.MediaType) {
 		return fmt.Errorf("a %s is neither an index nor an image", desc.MediaType)
 	}
@@ -178,6 +212,11 @@ func (s *Source) read(ctx context.Context, desc ocispec.Descriptor) error {
 		s.Index.Annotations, s.Index.Images = parsed.Annotations, imagesOf(parsed)
 		s.Index.Orphans = orphansOf(parsed)
 	}
+	if len(list) > 1 {
+		for _, more := range list[1:] {
+			s.Index.Images = append(s.Index.Images, Image{Descriptor: more})
+		}
+	}
 	return s.readImages(ctx)
 }
 
@@ -187,10 +226,20 @@ func (s *Source) readImages(ctx context.Context) error {
 	eg.SetLimit(parallelRequests)
 	for i := range s.Index.Images {
 		image := &s.Index.Images[i]
-		eg.Go(func() error { return s.readImage(ctx, image) })
+		eg.Go(func() error { return found(s.readImage(ctx, image), &image.Missing) })
 		for j := range image.Attestations {
-			eg.Go(func() error { return s.readAttestation(ctx, &image.Attestations[j]) })
+			a := &image.Attestations[j]
+			eg.Go(func() error { return found(s.readAttestation(ctx, a), &a.Missing) })
 		}
 	}
 	return eg.Wait()
+}
+
+// found notes what is not there, and lets other errors pass.
+func found(err error, missing *bool) error {
+	*missing = errdefs.IsNotFound(err)
+	if *missing {
+		return nil
+	}
+	return err
 }

@@ -18,8 +18,8 @@ const (
 	// Containerd is what containerd, and Docker with the containerd image store, do: of the entries that the host's processor executes the
 	// one whose platform comes first in the processor's own order wins, and an entry without a platform comes last.
 	Containerd Matcher = iota + 1
-	// DockerClassic is Docker Engine's older image store (20.10 and later): as Containerd, but a 32-bit arm host that no entry fits takes the
-	// first arm entry of any variant, and a Windows host prefers the entry of its own build to one of another that it could run.
+	// DockerClassic is the older image store of Docker Engine (23 to 28, without the containerd image store). On Linux it chooses as Containerd
+	// does. A Windows host takes every entry whose build is not newer than its own, and prefers that of its own build.
 	DockerClassic
 )
 
@@ -55,25 +55,32 @@ func (x Index) Resolve(host platforms.Platform) (Image, []Candidate, error) {
 // best first, then the others in the index's order. No image for the host is an error; the candidates are returned with it.
 func (x Index) ResolveWith(m Matcher, host platforms.Platform) (Image, []Candidate, error) {
 	chosen := cplatforms.Only(host.OCI())
+	match := func(p platforms.Platform) bool {
+		if m == DockerClassic && host.OS == "windows" && p.OS == host.OS && host.OSVersion != "" && p.OSVersion != "" {
+			return p.Architecture == host.Architecture && compareNumbers(build(p), build(host)) <= 0
+		}
+		return chosen.Match(p.OCI())
+	}
 	var fit, others []Candidate
 	for _, image := range x.Images {
-		p := image.Descriptor.Platform
+		unnamed := ""
+		if image.Descriptor.Platform == nil {
+			unnamed = " (its entry names no platform, its config does: it comes last)"
+		}
 		switch {
-		case p == nil && !x.IsIndex():
+		case image.Descriptor.Platform == nil && !x.IsIndex():
 			fit = append(fit, single(image, host))
-		case p == nil:
-			fit = append(fit, Candidate{Image: image, Reason: "its entry names no platform and fits every host"})
-		case chosen.Match(*p):
-			fit = append(fit, Candidate{Image: image, Reason: whyFits(host, image.Platform)})
+		case match(image.Platform):
+			fit = append(fit, Candidate{Image: image, Reason: whyFits(host, image.Platform) + unnamed})
 		default:
-			others = append(others, Candidate{Image: image, Reason: whyNot(host, image.Platform)})
+			others = append(others, Candidate{Image: image, Reason: whyNot(host, image.Platform) + unnamed})
 		}
 	}
 	slices.SortStableFunc(fit, func(a, b Candidate) int {
 		return order(chosen, a.Image.Descriptor.Platform, b.Image.Descriptor.Platform)
 	})
-	if m == DockerClassic {
-		fit, others = classic(host, fit, others)
+	if m == DockerClassic && host.OS == "windows" {
+		slices.SortStableFunc(fit, func(a, b Candidate) int { return otherBuild(host, a) - otherBuild(host, b) })
 	}
 	for i := range fit {
 		fit[i].Rank = i + 1
@@ -109,32 +116,18 @@ func order(m cplatforms.MatchComparer, a, b *ocispec.Platform) int {
 	return 0
 }
 
-// classic applies what Docker's older image store does in another way.
-func classic(host platforms.Platform, fit, others []Candidate) ([]Candidate, []Candidate) {
-	if host.OS == "windows" && host.OSVersion != "" {
-		slices.SortStableFunc(fit, func(a, b Candidate) int {
-			own := func(c Candidate) int {
-				if strings.HasPrefix(c.Image.Platform.OSVersion, host.OSVersion) {
-					return 0
-				}
-				return 1
-			}
-			return own(a) - own(b)
-		})
+// otherBuild is 0 for an image of a Windows host's own build, 1 for any other.
+func otherBuild(host platforms.Platform, c Candidate) int {
+	if host.OSVersion == "" || build(c.Image.Platform) == build(host) {
+		return 0
 	}
-	if len(fit) > 0 || host.Architecture != "arm" {
-		return fit, others
-	}
-	var left []Candidate
-	for _, c := range others {
-		if c.Image.Platform.OS == host.OS && c.Image.Platform.Architecture == host.Architecture {
-			c.Reason = "another arm variant, which docker-classic takes where none fits; it may not run"
-			fit = append(fit, c)
-		} else {
-			left = append(left, c)
-		}
-	}
-	return fit, left
+	return 1
+}
+
+// build is the part of a Windows version that says whether a host runs an image: 10.0.20348 of 10.0.20348.2322.
+func build(p platforms.Platform) string {
+	parts := strings.Split(p.OSVersion, ".")
+	return strings.Join(parts[:min(3, len(parts))], ".")
 }
 
 // whyFits says why a host can take an image.

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,6 +27,8 @@ type Spec struct {
 	Names []string
 	// Composition is what they are to name.
 	Composition Composition
+	// Notes are what whoever wrote the file should know, a line each.
+	Notes []string
 }
 
 // SpecError is a mistake in a spec file.
@@ -57,7 +60,7 @@ func (e *SpecError) Unwrap() error { return e.Err }
 //	    fix-config: true
 //	    annotations: {note: fast}    # the entry's
 //
-// A platform may be written as one word too, linux/arm/v7. Unknown fields, two fields of one name and files that unfold to more than is
+// A platform may be written as one word too, linux/arm/v7. Its features, which the OCI image spec reserves, are left out with a note. Unknown fields, two fields of one name and files that unfold to more than is
 // sensible are mistakes.
 func ParseSpec(file string, src []byte) (Spec, error) {
 	p := specParser{file: file}
@@ -74,12 +77,15 @@ func ParseSpec(file string, src []byte) (Spec, error) {
 	if err := p.measure(&root, 0); err != nil {
 		return Spec{}, err
 	}
-	return p.spec(root.Content[0])
+	spec, err := p.spec(root.Content[0])
+	spec.Notes = p.notes
+	return spec, err
 }
 
 type specParser struct {
 	file  string
 	nodes int
+	notes []string
 }
 
 func (p *specParser) fail(n *yaml.Node, format string, args ...any) error {
@@ -334,8 +340,7 @@ func (p *specParser) member(n *yaml.Node, c *Composition) error {
 	return err
 }
 
-// platform reads a platform: one word, or its fields. Features are of the processor, and the OCI image spec has no meaning for them; they
-// are accepted where they are empty, as manifest-tool's files have them.
+// platform reads a platform: one word, or its fields.
 func (p *specParser) platform(n *yaml.Node, into *platforms.Platform) error {
 	if r := resolved(n); r.Kind == yaml.ScalarNode && r.Tag != "!!null" {
 		one, err := platforms.Parse(r.Value)
@@ -351,19 +356,19 @@ func (p *specParser) platform(n *yaml.Node, into *platforms.Platform) error {
 		"os.version": p.text(&into.OSVersion), "osversion": p.text(&into.OSVersion),
 		"os.features": p.texts(&osFeatures), "osfeatures": p.texts(&osFeatures), "features": p.texts(&features),
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(features) > 0:
-		return p.fail(n, "platform features are reserved (OCI image spec, \"Image Index\") and cannot be written; os.features can")
-	case into.Architecture != "":
-		full := *into
-		if full.OS == "" {
-			full.OS = "linux"
-		}
-		if _, err := platforms.Parse(full.OS + "/" + full.Architecture); err != nil && full.OSVersion == "" {
-			return p.fail(n, "%w", err)
-		}
+	}
+	if len(features) > 0 {
+		p.notes = append(p.notes, fmt.Sprintf("%s:%d: platform features are reserved (OCI image spec, \"Image Index\") and left out: %s", p.file, n.Line, strings.Join(features, ", ")))
+	}
+	// What is left out may come from the config; what is there has to be known.
+	written := cmp.Or(into.OS, "linux") + "/" + cmp.Or(into.Architecture, "amd64")
+	if into.Variant != "" && into.Architecture != "" {
+		written += "/" + into.Variant
+	}
+	if _, err := platforms.Parse(written); err != nil {
+		return p.fail(n, "%w", err)
 	}
 	slices.Sort(osFeatures)
 	into.OSFeatures = strings.Join(osFeatures, "+")
@@ -376,10 +381,8 @@ func Template(template string, list []string) ([]Member, error) {
 	if len(list) == 0 {
 		return nil, errors.New("a template needs platforms")
 	}
-	if !strings.Contains(template, "ARCH") && !strings.Contains(template, "OS") && len(list) > 1 {
-		return nil, fmt.Errorf("template %q: it names the same image for every platform; ARCH, OS and VARIANT stand for the platform's", template)
-	}
 	var out []Member
+	seen := map[string]string{}
 	for _, written := range list {
 		p, err := platforms.Parse(written)
 		if err != nil {
@@ -389,11 +392,15 @@ func Template(template string, list []string) ([]Member, error) {
 		if len(parts) == 1 {
 			parts = []string{p.OS, parts[0]}
 		}
-		variant := p.Variant
+		variant := ""
 		if len(parts) == 3 {
 			variant = parts[2]
 		}
 		source := strings.NewReplacer("ARCH", parts[1], "OS", p.OS).Replace(withVariant(template, variant))
+		if other, ok := seen[source]; ok {
+			return nil, fmt.Errorf("template %q: it names one image, %s, for %s and %s; ARCH, OS and VARIANT stand for the platform's", template, source, other, written)
+		}
+		seen[source] = written
 		out = append(out, Member{Source: source, Platform: p})
 	}
 	return out, nil

@@ -73,7 +73,8 @@ func TestSpecMistakes(t *testing.T) {
 		"no manifests":       {"image: a\n", `s.yaml:1: it names no manifests`},
 		"no image":           {"manifests:\n- platform: linux/amd64\n", `s.yaml:2: it names no image`},
 		"an unknown machine": {"manifests:\n- image: b\n  platform: {os: linux, architecture: amd46}\n", `s.yaml:3: invalid platform "linux/amd46": unknown architecture "amd46"; did you mean "linux/amd64"?`},
-		"features":           {"manifests:\n- image: b\n  platform: {os: linux, architecture: amd64, features: [sse4]}\n", `s.yaml:3: platform features are reserved`},
+		"an unknown variant": {"manifests:\n- image: b\n  platform: {os: linux, architecture: arm, variant: v77}\n", `s.yaml:3: invalid platform "linux/arm/v77"`},
+		"an unknown system":  {"manifests:\n- image: b\n  platform: {os: lniux}\n", `s.yaml:3: invalid platform "lniux/amd64"`},
 		"a bad name":         {"image: A:1\nmanifests: [{image: c}]\n", `s.yaml:1: invalid image reference "A:1"`},
 		"a bad tag":          {"image: a:1\ntags: ['x y']\nmanifests: [{image: c}]\n", `s.yaml:1: tag "x y": invalid image reference`},
 		"no YAML":            {"image: a\n  b: [\n", `s.yaml:2: mapping values are not allowed in this context`},
@@ -100,6 +101,15 @@ func TestSpecMistakes(t *testing.T) {
 				t.Errorf("it took %s", d)
 			}
 		})
+	}
+}
+
+// TestSpecFeatures: the processor features of manifest-tool's files are left out, and that is said.
+func TestSpecFeatures(t *testing.T) {
+	t.Parallel()
+	got, err := index.ParseSpec("s.yaml", []byte("manifests:\n- image: b\n  platform: {os: linux, architecture: amd64, features: [sse4]}\n"))
+	if err != nil || len(got.Notes) != 1 || !strings.HasPrefix(got.Notes[0], "s.yaml:3: platform features are reserved") {
+		t.Errorf("%v, notes %q", err, got.Notes)
 	}
 }
 
@@ -161,8 +171,13 @@ func TestTemplate(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if _, err := index.Template("foo/bar:v1", []string{"linux/amd64", "linux/arm64"}); err == nil {
-		t.Error("a template without a place")
+	for _, template := range []string{"foo/bar:v1", "foo/bar-OS:v1"} {
+		if _, err := index.Template(template, []string{"linux/amd64", "linux/arm64"}); err == nil {
+			t.Errorf("%s is the same for both", template)
+		}
+	}
+	if _, err := index.Template("foo/armVARIANT", []string{"linux/arm/v6", "linux/arm/v7"}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -184,7 +199,8 @@ func TestResolve(t *testing.T) {
 		{"amd64 before amd64/v3", []string{"linux/amd64", "linux/amd64/v3"}, "linux/amd64", "linux/amd64", ""},
 		{"the higher level", []string{"linux/amd64", "linux/amd64/v2", "linux/amd64/v3"}, "linux/amd64/v3", "linux/amd64/v3", ""},
 		{"no image", []string{"linux/amd64"}, "linux/s390x", "", ""},
-		{"a variant too high", []string{"linux/arm/v7"}, "linux/arm/v6", "", "linux/arm/v7"},
+		{"a variant too high", []string{"linux/arm/v7"}, "linux/arm/v6", "", ""},
+		{"Windows, a newer host", []string{"windows(10.0.14393.1)/amd64"}, "windows(10.0.17763)/amd64", "", "windows(10.0.14393.1)/amd64"},
 		{"Windows, its own build", []string{"windows(10.0.20348.1)/amd64", "windows(10.0.25398.1)/amd64"}, "windows(10.0.25398)/amd64",
 			"windows(10.0.20348.1)/amd64", "windows(10.0.25398.1)/amd64"},
 		{"Windows, an old build", []string{"windows(10.0.17763.1)/amd64", "windows(10.0.20348.1)/amd64"}, "windows(10.0.17763)/amd64", "windows(10.0.17763.1)/amd64", ""},

@@ -47,6 +47,9 @@ func copyCommand(s streams) *cobra.Command {
 			if form == formatJSON {
 				return printJSON(s.out, out)
 			}
+			for _, note := range out.Notes {
+				fmt.Fprintln(s.err, "note:", printable(note))
+			}
 			if !quiet {
 				fmt.Fprintf(s.err, "copied %s: %d manifests (%d referrers), %d blobs, %s\n",
 					out.Descriptor.Digest, out.Manifests, out.Referrers, out.Blobs, size(out.Size))

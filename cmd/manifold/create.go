@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,8 @@ type createFlags struct {
 	metadata    string
 	quiet       bool
 	progress    string
+
+	notes []string // of the spec file
 }
 
 func createCommand(s streams) *cobra.Command {
@@ -118,7 +121,7 @@ func (f *createFlags) attempt(ctx context.Context, s streams, names []string, c 
 	}
 	defer func() { err = errors.Join(err, draft.Close()) }()
 	if !f.quiet {
-		for _, note := range draft.Notes {
+		for _, note := range append(f.notes, draft.Notes...) {
 			fmt.Fprintln(s.err, "note:", printable(note))
 		}
 	}
@@ -126,6 +129,9 @@ func (f *createFlags) attempt(ctx context.Context, s streams, names []string, c 
 		return err
 	}
 	if f.dryRun {
+		if err := draft.Check(ctx, names, index.PublishOptions{IfDigest: digest.Digest(f.ifDigest)}); err != nil {
+			return err
+		}
 		return f.show(s, draft)
 	}
 	var receipts []index.Receipt
@@ -247,7 +253,10 @@ func (f *createFlags) composition(args []string) ([]string, index.Composition, e
 			return nil, c, fmt.Errorf("--if-digest %s: %w", f.ifDigest, err)
 		}
 	}
-	return names, c, f.platformsOf(&c)
+	if err := f.platformsOf(&c); err != nil {
+		return nil, c, err
+	}
+	return names, c, besides(names, c.Members)
 }
 
 // members reads where the sources are said.
@@ -267,6 +276,7 @@ func (f *createFlags) members(args []string) ([]string, index.Composition, error
 			return nil, c, err
 		}
 		c, names = spec.Composition, append(names, spec.Names...)
+		f.notes = spec.Notes
 	case f.template != "":
 		list, err := index.Template(f.template, f.platforms)
 		if err != nil {
@@ -281,7 +291,7 @@ func (f *createFlags) members(args []string) ([]string, index.Composition, error
 		if err != nil {
 			return nil, c, fmt.Errorf("-f: %w", err)
 		}
-		args = append(args, more...)
+		c.Members = append(c.Members, more...)
 	}
 	for _, arg := range args {
 		c.Members = append(c.Members, index.Member{Source: arg})
@@ -297,7 +307,7 @@ func (f *createFlags) members(args []string) ([]string, index.Composition, error
 		}
 		c.Members = append(c.Members, index.Member{Source: source, Replace: p})
 	}
-	return names, c, besides(names, c.Members)
+	return names, c, nil
 }
 
 // besides completes sources that are only a digest: they are in the first name's repository.
@@ -332,7 +342,7 @@ func (f *createFlags) platformsOf(c *index.Composition) error {
 			if err != nil {
 				return fmt.Errorf("--annotate %s: %w", v, err)
 			}
-			m.Platform, found = p, true
+			m.Platform, found = overlay(m.Platform, p), true
 			m.FixConfig = m.FixConfig || f.fixConfig
 		}
 		if !found {
@@ -345,6 +355,16 @@ func (f *createFlags) platformsOf(c *index.Composition) error {
 		}
 	}
 	return nil
+}
+
+// overlay adds what a further --annotate says of the same source, as docker manifest annotate does.
+func overlay(p, more platforms.Platform) platforms.Platform {
+	if more.OS != "" {
+		p.OS, p.Architecture, p.Variant = more.OS, more.Architecture, more.Variant
+	}
+	p.OSVersion = cmp.Or(more.OSVersion, p.OSVersion)
+	p.OSFeatures = cmp.Or(more.OSFeatures, p.OSFeatures)
+	return p
 }
 
 // parseAnnotate reads OS/ARCH[/VARIANT][,os.version=…][,os.features=…], or the fields alone.
@@ -384,14 +404,19 @@ func readFile(name string) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // the user names the file
 }
 
-// sourcesIn reads a file that names sources: a descriptor, what a build wrote with --metadata-file, or one a line.
-func sourcesIn(file string) ([]string, error) {
+// sourcesIn reads a file that names sources: a descriptor, what a build wrote with --metadata-file, or one a line. What a descriptor says of platform
+// and annotations counts, as with docker buildx imagetools create.
+func sourcesIn(file string) ([]index.Member, error) {
 	src, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
+	var out []index.Member
 	if !strings.HasPrefix(strings.TrimSpace(string(src)), "{") {
-		return strings.Fields(string(src)), nil
+		for source := range strings.FieldsSeq(string(src)) {
+			out = append(out, index.Member{Source: source, Place: file})
+		}
+		return out, nil
 	}
 	var doc struct {
 		ocispec.Descriptor
@@ -402,19 +427,25 @@ func sourcesIn(file string) ([]string, error) {
 	if err := json.Unmarshal(src, &doc); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	m := index.Member{Place: file, Annotations: doc.Annotations}
+	if doc.Platform != nil {
+		m.Platform = platforms.FromOCI(*doc.Platform)
+	}
 	switch name, _, _ := strings.Cut(doc.Name, ","); {
 	case doc.Built != "" && name != "":
 		named, err := index.ParseReference(name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		return []string{reference.TrimNamed(named).String() + "@" + doc.Built.String()}, nil
+		m.Source = reference.TrimNamed(named).String() + "@" + doc.Built.String()
 	case doc.Built != "":
-		return []string{doc.Built.String()}, nil
+		m.Source = doc.Built.String()
 	case doc.Digest != "":
-		return []string{doc.Digest.String()}, nil
+		m.Source = doc.Digest.String()
+	default:
+		return nil, fmt.Errorf("%s: it is neither a descriptor nor what --metadata-file writes: it names no digest", file)
 	}
-	return nil, fmt.Errorf("%s: it is neither a descriptor nor what --metadata-file writes: it names no digest", file)
+	return []index.Member{m}, nil
 }
 
 // created is what --metadata-file holds.

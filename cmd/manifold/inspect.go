@@ -69,7 +69,7 @@ func (f *inspectFlags) run(ctx context.Context, s streams, ref string) (err erro
 			return err
 		}
 	}
-	source, err := index.Open(ctx, f.registry(), ref)
+	source, err := index.OpenPartial(ctx, f.registry(), ref)
 	if err != nil {
 		return err
 	}
@@ -162,6 +162,9 @@ func printIndex(s streams, ref string, x index.Index) error {
 		return err
 	}
 	for _, image := range x.Images {
+		if image.Missing {
+			fmt.Fprintf(s.out, "%s: it is listed and not there (manifold doctor tells more)\n", image.Platform)
+		}
 		if image.ConfigPlatform != image.Platform && !image.ConfigPlatform.IsZero() {
 			fmt.Fprintf(s.out, "%s: its config says %s\n", image.Platform, image.ConfigPlatform)
 		}

@@ -43,8 +43,12 @@ func resolveCommand(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			x, err := index.Pull(cmd.Context(), r.registry(), args[0])
+			source, err := index.OpenPartial(cmd.Context(), r.registry(), args[0])
 			if err != nil {
+				return err
+			}
+			x := source.Index
+			if err := source.Close(); err != nil {
 				return err
 			}
 			out := resolution{Ref: args[0], Host: p}
