@@ -33,6 +33,7 @@ type destination struct {
 	tags, unless []string
 	// finish puts the manifest under its names, in a file or a folder; nil for a repository. abort takes away what there is of it. now is what a
 	// name stands for.
+	begin  func(context.Context) error // before anything is brought
 	finish func() error
 	abort  func() error
 	now    func(tag string) (string, error)
@@ -44,9 +45,6 @@ func (s shipment) ship(ctx context.Context, r Registry, names []string) (_ []Rec
 		return nil, errors.New("no name to publish under")
 	}
 	places, moves, err := s.destinations(r, names)
-	if err != nil {
-		return nil, err
-	}
 	defer func() {
 		for _, p := range places {
 			if p.abort != nil {
@@ -54,6 +52,17 @@ func (s shipment) ship(ctx context.Context, r Registry, names []string) (_ []Rec
 			}
 		}
 	}()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		if p.begin == nil {
+			continue
+		}
+		if err := p.begin(ctx); err != nil {
+			return nil, &TagError{Ref: p.names[0], Err: err}
+		}
+	}
 	if err := s.deliver(ctx, places); err != nil {
 		return nil, err
 	}
@@ -99,7 +108,7 @@ func (s shipment) destinations(r Registry, names []string) ([]*destination, []Mo
 		}
 		switch scheme {
 		case schemeOCILayout, schemeOCIArchive:
-			key := scheme + filepath.Clean(file)
+			key := scheme + realPath(file)
 			p := known[key]
 			if p == nil {
 				var err error
@@ -118,6 +127,9 @@ func (s shipment) destinations(r Registry, names []string) ([]*destination, []Mo
 		default:
 			named, repo, err := r.repository(name)
 			if err != nil {
+				return places, nil, err
+			}
+			if err := publishable(named); err != nil {
 				return places, nil, err
 			}
 			if d, ok := named.(reference.Digested); ok && d.Digest() != s.desc.Digest {
@@ -139,6 +151,17 @@ func (s shipment) destinations(r Registry, names []string) ([]*destination, []Mo
 	return places, moves, nil
 }
 
+// realPath is one spelling of a path, as far as it is there.
+func realPath(file string) string {
+	if abs, err := filepath.Abs(file); err == nil {
+		file = abs
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
+	return file
+}
+
 // fileDestination is a layout or an archive.
 func (s shipment) fileDestination(scheme, file string) (*destination, error) {
 	p := &destination{where: file}
@@ -148,6 +171,7 @@ func (s shipment) fileDestination(scheme, file string) (*destination, error) {
 			return nil, err
 		}
 		p.sink, p.finish, p.now = sink, func() error { return sink.finish(p.tags) }, sink.now
+		p.begin, p.abort = sink.begin, sink.end
 		return p, nil
 	}
 	sink, err := newArchiveSink(file, s)
@@ -181,13 +205,17 @@ func (p *destination) holds() error {
 // deliver brings everything but the manifest itself to every place, at once. The error is the join of a [*TagError] for each name.
 func (s shipment) deliver(ctx context.Context, places []*destination) error {
 	errs := make([]error, len(places))
-	eg, ctx := errgroup.WithContext(ctx)
+	// Without a cause of its own, what ends because of another place says only that it was cancelled.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var eg errgroup.Group
 	for i, p := range places {
 		eg.Go(func() error {
 			if err := deliver(ctx, p.sink, p.where, s.parcels, s.progress); err != nil {
 				for _, name := range p.names {
 					errs[i] = errors.Join(errs[i], &TagError{Ref: name, Err: err})
 				}
+				cancel()
 				return errs[i]
 			}
 			return nil

@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
@@ -26,6 +28,7 @@ type layoutSink struct {
 	dir   string
 	ship  shipment
 	bytes *semaphore.Weighted
+	lock  *flock.Flock // nil until begin
 
 	mu        sync.Mutex
 	referrers []ocispec.Descriptor
@@ -39,6 +42,46 @@ func newLayoutSink(dir string, s shipment) (*layoutSink, error) {
 		return nil, fmt.Errorf("%s is a file; an archive is written with %s", dir, schemeOCIArchive)
 	}
 	return &layoutSink{dir: dir, ship: s, bytes: semaphore.NewWeighted(parallelBlobs)}, nil
+}
+
+// lockPause is how long to wait before a layout that another process writes is looked at again.
+const lockPause = 100 * time.Millisecond
+
+// begin keeps other writers out of the layout until end.
+func (l *layoutSink) begin(ctx context.Context) error {
+	dir := filepath.Join(l.dir, partDir)
+	for {
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secret
+			return err
+		}
+		lock := flock.New(filepath.Join(dir, "lock"))
+		if _, err := lock.TryLockContext(ctx, lockPause); err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // the one before has cleaned up
+			}
+			return fmt.Errorf("%s is being written to: %w", l.dir, err)
+		}
+		// The one before may have removed the file that was waited for.
+		held, err := lock.Stat()
+		now, nowErr := os.Stat(lock.Path())
+		if err == nil && nowErr == nil && os.SameFile(held, now) {
+			l.lock = lock
+			return nil
+		}
+		if err := lock.Unlock(); err != nil {
+			return err
+		}
+	}
+}
+
+// end lets other writers in.
+func (l *layoutSink) end() error {
+	if l.lock == nil {
+		return nil
+	}
+	err := errors.Join(removeIfThere(l.lock.Path()), l.lock.Unlock())
+	_ = os.Remove(filepath.Join(l.dir, partDir)) // if nothing is left there to be taken up
+	return err
 }
 
 func (l *layoutSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
@@ -84,6 +127,15 @@ func (l *layoutSink) write(desc ocispec.Descriptor, open func(int64) (io.ReadClo
 		return err
 	}
 	whole, err := fill(f, desc, open)
+	if err == nil && !whole { // what an earlier try left may be at fault: once more from the start
+		err = f.Truncate(0)
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
+		if err == nil {
+			whole, err = fill(f, desc, open)
+		}
+	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err // what is there is taken up again
 	}
@@ -130,7 +182,6 @@ func (l *layoutSink) finish(tags []string) error {
 	if err := replaceFile(filepath.Join(l.dir, ocispec.ImageLayoutFile), layoutFile); err != nil {
 		return err
 	}
-	_ = os.Remove(filepath.Join(l.dir, partDir)) // if nothing is under way there
 	return replaceFile(filepath.Join(l.dir, ocispec.ImageIndexFile), raw)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -52,12 +53,17 @@ type TagError struct {
 	Ref string
 	// Moved reports whether the registry took the tag and something failed after that.
 	Moved bool
+	// Unknown: the answer to the move was lost, and the registry does not say what the tag names now.
+	Unknown bool
 	// Err is what happened.
 	Err error
 }
 
 // Error names the tag and says whether it still names what it did.
 func (e *TagError) Error() string {
+	if e.Unknown {
+		return fmt.Sprintf("%s: whether the tag was moved is not known, run it again: %v", e.Ref, e.Err)
+	}
 	if e.Moved {
 		return fmt.Sprintf("%s: the registry took the tag, but %v", e.Ref, e.Err)
 	}
@@ -125,8 +131,11 @@ func is[E error](err error) bool {
 // prepare waits until a tag's repository holds all that it will name. Of several tags each repository gets the manifest by its digest first,
 // so that one that does not take it is found out before any tag moves.
 func prepare(ctx context.Context, r Registry, m Move, several bool, seen func(string, digest.Digest) bool) error {
-	_, repo, err := r.repository(m.Ref)
+	named, repo, err := r.repository(m.Ref)
 	if err != nil {
+		return err
+	}
+	if err := publishable(named); err != nil {
 		return err
 	}
 	var want []digest.Digest
@@ -152,6 +161,15 @@ func prepare(ctx context.Context, r Registry, m Move, several bool, seen func(st
 	return nil
 }
 
+// publishable refuses a name with both a tag and a digest.
+func publishable(named reference.Named) error {
+	_, tag := named.(reference.Tagged)
+	if _, both := named.(reference.Digested); both && tag {
+		return fmt.Errorf("%s: it is published under a tag or by a digest, not both", named)
+	}
+	return nil
+}
+
 // holds checks that the tag names what it should before it is moved.
 func holds(ctx context.Context, r Registry, m Move) error {
 	if m.Unless == "" {
@@ -173,7 +191,7 @@ func tagged(ctx context.Context, r Registry, ref string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	desc, err := repo.Stat(ctx, object(named))
+	desc, err := repo.StatPushed(ctx, object(named))
 	if errdefs.IsNotFound(err) {
 		return noTag, nil
 	}
@@ -202,7 +220,7 @@ func awaitAll(ctx context.Context, repo *registry.Repository, list []digest.Dige
 
 func await(ctx context.Context, repo *registry.Repository, object string) error {
 	err := poll(ctx, func() (bool, error) {
-		_, err := repo.Stat(ctx, object)
+		_, err := repo.StatPushed(ctx, object)
 		if errdefs.IsNotFound(err) {
 			return false, nil
 		}
@@ -221,11 +239,11 @@ func move(ctx context.Context, r Registry, m Move) error {
 		return err
 	}
 	if _, err := repo.PutManifest(ctx, object(named), m.Descriptor, m.Raw); err != nil {
-		return err
+		return afterwards(ctx, repo, named, m, err)
 	}
 	var last digest.Digest
 	err = poll(ctx, func() (bool, error) {
-		desc, err := repo.Stat(ctx, object(named))
+		desc, err := statAs(ctx, repo, object(named), m.Descriptor.Digest.Algorithm())
 		if errdefs.IsNotFound(err) {
 			return false, nil
 		}
@@ -239,6 +257,37 @@ func move(ctx context.Context, r Registry, m Move) error {
 		return &TagError{Ref: m.Ref, Moved: true, Err: err}
 	}
 	return nil
+}
+
+// lookAfterwards is how long a registry is asked what became of a move whose answer did not come.
+const lookAfterwards = 10 * time.Second
+
+// afterwards finds out what became of a move that failed. A registry that has refused it has not moved the tag.
+func afterwards(ctx context.Context, repo *registry.Repository, named reference.Named, m Move, err error) error {
+	if is[*registry.StatusError](err) || is[*registry.PolicyError](err) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookAfterwards)
+	defer cancel()
+	desc, lookErr := statAs(ctx, repo, object(named), m.Descriptor.Digest.Algorithm())
+	switch {
+	case lookErr != nil && !errdefs.IsNotFound(lookErr):
+		return &TagError{Ref: m.Ref, Unknown: true, Err: err}
+	case lookErr == nil && desc.Digest == m.Descriptor.Digest:
+		return &TagError{Ref: m.Ref, Moved: true, Err: err}
+	}
+	return err
+}
+
+// statAs asks what a tag names, by a digest of some algorithm: a registry may speak of it by another.
+func statAs(ctx context.Context, repo *registry.Repository, object string, algorithm digest.Algorithm) (ocispec.Descriptor, error) {
+	desc, err := repo.StatPushed(ctx, object)
+	if err != nil || desc.Digest.Algorithm() == algorithm {
+		return desc, err
+	}
+	desc, raw, err := repo.ManifestPushed(ctx, object)
+	desc.Digest = algorithm.FromBytes(raw)
+	return desc, err
 }
 
 // errInvisible is what ends a wait that was in vain.

@@ -160,6 +160,7 @@ func deliver(ctx context.Context, to sink, where string, parcels []parcel, progr
 	if err := eg.Wait(); err != nil {
 		return err
 	}
+	seen = map[digest.Digest]bool{} // an artifact's layer may be a manifest, too
 	// An index comes after what it lists.
 	for _, nested := range []bool{false, true} {
 		eg, egCtx := errgroup.WithContext(ctx)
@@ -209,7 +210,7 @@ func newRepositorySink(repo *registry.Repository) *repositorySink {
 
 // has reports whether a parcel need not be brought: it was read there.
 func (s *repositorySink) has(p parcel) bool {
-	return p.made == nil && p.from != nil && p.from.repo != nil && p.from.repo.String() == s.repo.String()
+	return p.made == nil && p.from != nil && p.from.repo != nil && p.from.repo.String() == s.repo.String() && !s.repo.Mirrored()
 }
 
 func (s *repositorySink) hold(d digest.Digest) {
@@ -232,46 +233,36 @@ const (
 )
 
 func (s *repositorySink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
-	_, isNew := p.made[desc.Digest]
-	from := ""
-	if s.sameRegistry(p) && !isNew {
-		if from = p.from.repo.Path(); from == s.repo.Path() {
+	if _, isNew := p.made[desc.Digest]; !isNew && s.sameRegistry(p) {
+		from := p.from.repo.Path()
+		if from == s.repo.Path() && !s.repo.Mirrored() {
 			return howExists, nil
 		}
-	} else if there, err := s.repo.HasBlob(ctx, desc.Digest); err != nil || there {
+		if from != s.repo.Path() {
+			if mounted, err := s.repo.Mount(ctx, desc.Digest, from); err != nil || mounted {
+				return howMounted, err
+			}
+		}
+	}
+	if there, err := s.repo.HasBlob(ctx, desc.Digest); err != nil || there {
 		return howExists, err
 	}
-	how := howMounted
-	err := s.repo.PutBlob(ctx, desc, from, func() (io.ReadCloser, error) {
-		how = howCopied
-		if err := s.bytes.Acquire(ctx, 1); err != nil {
-			return nil, err
-		}
+	// A place is waited for before anything begins that expires: a token, an upload session.
+	if err := s.bytes.Acquire(ctx, 1); err != nil {
+		return "", err
+	}
+	defer s.bytes.Release(1)
+	return howCopied, s.repo.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
 		rc, err := p.open(ctx, desc, 0)
 		if err != nil {
-			s.bytes.Release(1)
 			return nil, err
 		}
-		return seen(&released{ReadCloser: rc, release: func() { s.bytes.Release(1) }}, 0), nil
+		return seen(rc, 0), nil
 	})
-	return how, err
 }
 
 func (s *repositorySink) sameRegistry(p parcel) bool {
 	return p.from != nil && p.from.repo != nil && p.from.repo.Domain() == s.repo.Domain()
-}
-
-// released gives a place back when it is closed.
-type released struct {
-	io.ReadCloser
-
-	once    sync.Once
-	release func()
-}
-
-func (r *released) Close() error {
-	r.once.Do(r.release)
-	return r.ReadCloser.Close()
 }
 
 func (s *repositorySink) manifest(ctx context.Context, p parcel) error {

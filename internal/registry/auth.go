@@ -2,6 +2,8 @@ package registry
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -19,6 +21,8 @@ type host struct {
 	authorizer docker.Authorizer
 	generation int             // counts the authorizers
 	accepted   map[string]bool // the scopes whose token of this generation was accepted
+	challenge  *http.Response  // the last one that was answered; only its header and its request count
+	asking     map[string]chan struct{}
 }
 
 // renew forgets every token.
@@ -37,14 +41,56 @@ func (h *host) current() (docker.Authorizer, int) {
 // authorize adds the credentials to a request to this host, and returns which generation of tokens they are of.
 func (h *host) authorize(ctx context.Context, req *http.Request) (int, error) {
 	authorizer, generation := h.current()
-	if req.URL.Host != h.Host || req.URL.Scheme != h.Scheme {
+	if !sameHost(req.URL.Scheme, req.URL.Host, h.Scheme, h.Host) {
 		return generation, nil
 	}
+	req.URL.Host = h.Host // the authorizer knows it by that name
+	// One at a time for each scope: containerd's authorizer reads a token's end without its lock.
+	turn := h.turn(scopes(ctx))
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return generation, context.Cause(ctx)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, answerWait, errSilent)
+	defer cancel()
 	err := authorizer.Authorize(withToken(ctx), req)
+	if err != nil {
+		if transient(err) {
+			h.forget(generation) // it would keep the failure for ever
+		}
+		if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+			err = fmt.Errorf("the token server: %w", errSilent)
+		}
+	}
 	if _, token, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok {
 		h.client.secrets.add(token)
 	}
 	return generation, err
+}
+
+// turn is taken by whoever asks for a token of some scopes.
+func (h *host) turn(scopes string) chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.asking[scopes] == nil {
+		h.asking[scopes] = make(chan struct{}, 1)
+	}
+	return h.asking[scopes]
+}
+
+// forget renews the tokens of a generation, once.
+func (h *host) forget(generation int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.generation == generation {
+		header := h.challenge
+		h.renew()
+		if header != nil {
+			_ = h.authorizer.AddResponses(withToken(context.Background()), []*http.Response{header}) // it was taken before
+		}
+	}
 }
 
 // accept notes that the registry took a token.
@@ -71,6 +117,9 @@ func (h *host) challenged(ctx context.Context, res *http.Response, generation in
 		h.renew()
 	}
 	err := h.authorizer.AddResponses(withToken(ctx), []*http.Response{res})
+	if err == nil {
+		h.challenge = &http.Response{StatusCode: res.StatusCode, Header: res.Header, Request: res.Request}
+	}
 	return err == nil, err
 }
 

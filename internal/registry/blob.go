@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -76,14 +78,19 @@ func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, off
 
 // blob is the content of a descriptor, read over as many requests as it takes.
 type blob struct {
-	repo   *Repository
-	host   *host
-	desc   ocispec.Descriptor
-	at     string
+	repo *Repository
+	host *host
+	desc ocispec.Descriptor
+	at   string
+
+	mu     sync.Mutex // Close may come while Read waits: HTTP/2 does that
 	body   io.ReadCloser
+	closed bool
+
 	sum    hash.Hash
 	offset int64
 	tries  int
+	fresh  int64           // bytes since the last try
 	ctx    context.Context //nolint:containedctx // a reader lives as long as its request
 }
 
@@ -96,7 +103,13 @@ func (b *blob) open() error {
 	if err != nil {
 		return err
 	}
+	b.mu.Lock()
 	b.body = res.Body
+	closed := b.closed
+	b.mu.Unlock()
+	if closed {
+		return errors.Join(errClosed, res.Body.Close())
+	}
 	if b.offset == 0 && res.ContentLength >= 0 && res.ContentLength != b.desc.Size {
 		_ = res.Body.Close()
 		return &ContentError{b.desc.Digest, fmt.Sprintf("the registry has %d bytes under it, its descriptor says %d", res.ContentLength, b.desc.Size)}
@@ -131,7 +144,9 @@ func (b *blob) Read(p []byte) (int, error) {
 			if b.sum != nil {
 				_, _ = b.sum.Write(p[:n]) // a hash does not fail
 			}
-			b.tries = 0
+			if b.fresh += int64(n); b.fresh >= enoughProgress {
+				b.tries, b.fresh = 0, 0
+			}
 			return n, nil
 		}
 		if err == nil {
@@ -149,6 +164,12 @@ func (b *blob) again(broke error) error {
 		broke = errShort
 	}
 	_ = b.body.Close()
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed {
+		return errClosed
+	}
 	if b.tries++; b.tries >= maxTries || b.ctx.Err() != nil {
 		return b.host.explain(b.ctx, b.repo, fmt.Errorf("%s: after %d of %d bytes: %w", b.desc.Digest, b.offset, b.desc.Size, broke))
 	}
@@ -174,7 +195,18 @@ func (b *blob) end(p []byte) (int, error) {
 }
 
 // Close ends the request.
-func (b *blob) Close() error { return b.body.Close() }
+func (b *blob) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	return b.body.Close()
+}
+
+// errClosed is what a reader says that was closed meanwhile.
+var errClosed = errors.New("the blob is closed")
+
+// enoughProgress is how many bytes have to come before a broken connection counts as the first one again.
+const enoughProgress = 64 << 10
 
 // HasBlob asks whether the repository that is pushed to holds a blob.
 func (r *Repository) HasBlob(ctx context.Context, d digest.Digest) (bool, error) {
@@ -206,27 +238,68 @@ func (r *Repository) StatBlob(ctx context.Context, d digest.Digest) (size int64,
 	return size, err
 }
 
-// PutBlob puts a blob into the repository. From names another repository of the same registry that holds it, "" if none does: then
-// the registry is asked to mount it, and only if it does not the bytes are sent. Open returns the bytes, anew for each try.
-func (r *Repository) PutBlob(ctx context.Context, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
+// Mount asks the registry to take a blob over from another repository of it, and reports whether it did.
+func (r *Repository) Mount(ctx context.Context, d digest.Digest, from string) (bool, error) {
+	h, err := r.pushHost()
+	if err != nil {
+		return false, err
+	}
+	query := url.Values{"mount": {d.String()}, "from": {from}}
+	res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads + "?" + query.Encode(), push: true, from: from})
+	if is[*StatusError](err) {
+		return false, nil // a registry that refuses to mount may still take the bytes
+	}
+	if err != nil {
+		return false, err
+	}
+	closeBody(res)
+	if res.StatusCode == http.StatusCreated {
+		return true, nil
+	}
+	r.takeBack(ctx, h, res)
+	return false, nil
+}
+
+// takeBack ends an upload session that is not used. One that is not taken back expires by itself.
+func (r *Repository) takeBack(ctx context.Context, h *host, res *http.Response) {
+	to, err := res.Location()
+	if err != nil || !sameHost(to.Scheme, to.Host, h.Scheme, h.Host) {
+		return
+	}
+	if res, err := r.do(ctx, h, request{method: http.MethodDelete, at: to.String(), push: true, once: true}); err == nil {
+		closeBody(res)
+	}
+}
+
+const uploads = "/blobs/uploads/"
+
+// PutBlob puts a blob into the repository. Open returns the bytes, anew for each try.
+func (r *Repository) PutBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
 	h, err := r.pushHost()
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	for try := 0; ; try++ {
-		err := r.upload(ctx, h, desc, from, open)
+		session, err := r.session(ctx, h, desc.Digest)
+		if err != nil {
+			return err // it has been tried often enough
+		}
+		err = r.upload(ctx, h, desc, session, open)
 		if err == nil || ctx.Err() != nil || !again(err) || try+1 >= maxTries {
 			return err
 		}
 		if there, err := r.has(ctx, h, desc.Digest, true); err == nil && there {
 			return nil // the answer was lost, not the blob
 		}
-		from = ""
 		pause := backoff(try)
 		if status, ok := errors.AsType[*StatusError](err); ok && status.RetryAfter > maxRetryAfter {
 			return h.explain(ctx, r, &lateError{status.Code, status.RetryAfter})
 		} else if ok {
 			pause = max(pause, status.RetryAfter)
+			if time.Since(begun)+pause > maxTrying {
+				return err
+			}
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
@@ -250,12 +323,8 @@ type brokenSourceError struct{ error }
 
 func (e *brokenSourceError) Unwrap() error { return e.error }
 
-// upload begins an upload session and sends the blob in one request (distribution-spec, "POST then PUT").
-func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descriptor, from string, open func() (io.ReadCloser, error)) error {
-	session, err := r.session(ctx, h, desc.Digest, from)
-	if err != nil || session == "" {
-		return err
-	}
+// upload sends the blob in one request (distribution-spec, "POST then PUT").
+func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descriptor, session string, open func() (io.ReadCloser, error)) error {
 	var failed error
 	res, err := r.do(ctx, h, request{
 		method: http.MethodPut, at: session, push: true, once: true, wait: commitWait, size: desc.Size,
@@ -263,6 +332,7 @@ func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descripto
 		open: func() (io.ReadCloser, error) {
 			rc, err := open()
 			if err != nil {
+				failed = err
 				return nil, err
 			}
 			return &tapped{ReadCloser: rc, failed: &failed}, nil
@@ -275,6 +345,13 @@ func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descripto
 		return err
 	}
 	closeBody(res)
+	if res.StatusCode == http.StatusAccepted { // taken, and not yet stored
+		there, err := r.has(ctx, h, desc.Digest, false)
+		if err == nil && !there {
+			err = fmt.Errorf("registry %s: it took blob %s and does not have it", r.domain, desc.Digest)
+		}
+		return err
+	}
 	return nil
 }
 
@@ -293,24 +370,8 @@ func (t *tapped) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// session begins an upload, and returns where the bytes go; "" if the blob was mounted.
-func (r *Repository) session(ctx context.Context, h *host, d digest.Digest, from string) (string, error) {
-	const uploads = "/blobs/uploads/"
-	if from != "" {
-		query := url.Values{"mount": {d.String()}, "from": {from}}
-		res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads + "?" + query.Encode(), push: true, from: from})
-		if err == nil {
-			closeBody(res)
-			if res.StatusCode == http.StatusCreated {
-				return "", nil
-			}
-			return location(res, d)
-		}
-		if !is[*StatusError](err) {
-			return "", err
-		}
-		// a registry that refuses to mount may still take the bytes
-	}
+// session begins an upload, and returns where the bytes go.
+func (r *Repository) session(ctx context.Context, h *host, d digest.Digest) (string, error) {
 	res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads, push: true})
 	if err != nil {
 		return "", err
@@ -337,16 +398,11 @@ func (r *Repository) CheckPush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	res, err := r.do(ctx, h, request{method: http.MethodPost, at: "/blobs/uploads/", push: true})
+	res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads, push: true})
 	if err != nil {
 		return err
 	}
 	closeBody(res)
-	if to, err := res.Location(); err == nil && to.Host == h.Host {
-		// An upload that is not taken back expires by itself.
-		if res, err := r.do(ctx, h, request{method: http.MethodDelete, at: to.String(), push: true, once: true}); err == nil {
-			closeBody(res)
-		}
-	}
+	r.takeBack(ctx, h, res)
 	return nil
 }

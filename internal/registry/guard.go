@@ -21,6 +21,8 @@ const (
 	maxToken = 128 << 10
 	// bufferSize is that of a connection, each way, in bytes: net/http's own 4 KiB cost layers dearly.
 	bufferSize = 128 << 10
+	// pingAfter is how long an HTTP/2 connection may be silent before it is asked whether it is alive, and how long the answer may take.
+	pingAfter = 15 * time.Second
 	// parallelConnections is how many idle connections to one host are kept.
 	parallelConnections = 64
 )
@@ -31,10 +33,13 @@ type (
 	tokenKey  struct{}
 )
 
-type origin struct{ scheme, host string }
+type origin struct {
+	scheme, host string
+	header       http.Header // what hosts.toml adds
+}
 
 func withOrigin(ctx context.Context, h *host) context.Context {
-	return context.WithValue(ctx, originKey{}, origin{h.Scheme, h.Host})
+	return context.WithValue(ctx, originKey{}, origin{h.Scheme, h.Host, h.Header})
 }
 
 func withToken(ctx context.Context) context.Context { return context.WithValue(ctx, tokenKey{}, true) }
@@ -62,6 +67,8 @@ func newGuard(t *http.Transport, opt Options) *guard {
 	}
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 4*parallelConnections, parallelConnections
 	t.ForceAttemptHTTP2 = true
+	t.ResponseHeaderTimeout = 0 // a request has its own limit, and a blob's commit may take minutes
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}
 	t.ReadBufferSize, t.WriteBufferSize = bufferSize, bufferSize
 	outside := t.Clone()
 	outside.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: dialPublic}).DialContext
@@ -96,8 +103,12 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	token := req.Context().Value(tokenKey{}) != nil
 	transport, err := g.route(req, from)
 	if err != nil {
+		if req.Body != nil {
+			err = errors.Join(err, req.Body.Close())
+		}
 		return nil, err
 	}
+	req = from.strip(req)
 	if !token {
 		return transport.RoundTrip(req)
 	}
@@ -107,6 +118,37 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	res.Body = &bounded{ReadCloser: res.Body, left: maxToken, what: "the token server's answer"}
 	return res, nil
+}
+
+// strip takes out what hosts.toml adds for the registry, if a request goes elsewhere.
+func (o origin) strip(req *http.Request) *http.Request {
+	if len(o.header) == 0 || sameHost(req.URL.Scheme, req.URL.Host, o.scheme, o.host) {
+		return req
+	}
+	req = req.Clone(req.Context())
+	for k, values := range o.header {
+		left := slices.DeleteFunc(slices.Clone(req.Header[k]), func(v string) bool { return slices.Contains(values, v) })
+		if req.Header[k] = left; len(left) == 0 {
+			delete(req.Header, k)
+		}
+	}
+	return req
+}
+
+// sameHost reports whether two URLs lead to one host, by the same scheme.
+func sameHost(schemeA, hostA, schemeB, hostB string) bool {
+	return schemeA == schemeB && withPort(schemeA, hostA) == withPort(schemeB, hostB)
+}
+
+// withPort is a host with its scheme's port, if it names none.
+func withPort(scheme, host string) string {
+	if u := (&url.URL{Host: host}); u.Port() != "" {
+		return host
+	}
+	if scheme == "https" {
+		return host + ":443"
+	}
+	return host + ":80"
 }
 
 // route chooses the transport.
@@ -147,8 +189,12 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
 		return fmt.Errorf("more than %d redirects", maxRedirects)
 	}
-	last := via[len(via)-1]
-	if req.URL.Host == last.URL.Host && req.URL.Scheme == last.URL.Scheme {
+	// Credentials that have been taken off once are not put on again: net/http copies the first request's header for each hop.
+	first, left := via[0].URL, false
+	for _, v := range append(slices.Clone(via[1:]), req) {
+		left = left || !sameHost(v.URL.Scheme, v.URL.Host, first.Scheme, first.Host)
+	}
+	if !left {
 		return nil
 	}
 	req.Header.Del("Authorization")
@@ -158,6 +204,11 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	return nil
 }
+
+// tooLargeError is an answer that is larger than is accepted.
+type tooLargeError struct{ what string }
+
+func (e *tooLargeError) Error() string { return e.what + " is larger than is accepted" }
 
 // bounded reads at most so many bytes, and then fails.
 type bounded struct {
@@ -174,7 +225,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
 	if b.left < 0 {
-		return n, fmt.Errorf("%s is larger than is accepted", b.what)
+		return n, &tooLargeError{b.what}
 	}
 	return n, err
 }

@@ -69,7 +69,7 @@ func TestCredentialsStay(t *testing.T) {
 		return errors.Join(err, rc.Close())
 	}
 	put := func(ctx context.Context, r *registry.Repository) error {
-		return r.PutBlob(ctx, desc, "", func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
+		return r.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
 	}
 	list := func(ctx context.Context, r *registry.Repository) error {
 		_, err := r.Referrers(ctx, desc.Digest)
@@ -436,3 +436,169 @@ func pemOf(c tls.Certificate) []byte {
 }
 
 func base64Of(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// TestTokenServer: a wrong password is not tried again and again; an answer that breaks off is asked for anew.
+func TestTokenServer(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		password string
+		fault    func(registrytest.Request) *registrytest.Fault
+		works    bool
+		most     int
+	}{
+		"wrong password": {"wrong", nil, false, 2},
+		"broken answer": {canary, func(r registrytest.Request) *registrytest.Fault {
+			if r.Class == "token" && r.Hit == 1 {
+				return &registrytest.Fault{CutAnswer: 5}
+			}
+			return nil
+		}, true, 2},
+		"busy for a while": {canary, func(r registrytest.Request) *registrytest.Fault {
+			if r.Class == "token" && r.Hit <= 3 {
+				return &registrytest.Fault{Status: 503}
+			}
+			return nil
+		}, true, 4},
+		"silent": {canary, func(r registrytest.Request) *registrytest.Fault {
+			if r.Class == "token" {
+				return &registrytest.Fault{Delay: time.Hour}
+			}
+			return nil
+		}, false, 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n, reg := registrytest.NewNetwork(), registrytest.NewRegistry()
+				reg.PutManifest("app", "1", ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[]}`))
+				auth := &registrytest.Auth{Registry: reg, Realm: "https://auth.test/token", User: "founder", Password: row.password}
+				n.Add("reg.test", auth)
+				n.Add("auth.test", http.HandlerFunc(auth.Tokens))
+				n.Fault = row.fault
+				begun := time.Now()
+				_, _, err := repository(t, options(n, "https"), "reg.test/app").Manifest(t.Context(), "1")
+				if (err == nil) != row.works {
+					t.Errorf("error %v", err)
+				}
+				asked := 0
+				for _, r := range n.Log() {
+					if r.Class == "token" {
+						asked++
+					}
+				}
+				if asked > row.most || time.Since(begun) > 10*time.Minute {
+					t.Errorf("%d tokens were asked for in %s", asked, time.Since(begun))
+				}
+			})
+		})
+	}
+}
+
+// TestHeadersStay: what hosts.toml adds for a registry goes to no other host, and credentials do not come back on a second redirect.
+func TestHeadersStay(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "reg.test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := "server = \"https://reg.test\"\n[host.\"https://reg.test\"]\ncapabilities = [\"pull\", \"resolve\", \"push\"]\n[host.\"https://reg.test\".header]\nx-api-key = \"canary-key\"\n"
+	if err := os.WriteFile(filepath.Join(root, "reg.test", "hosts.toml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n := registrytest.NewNetwork()
+		next := map[string]string{"reg.test/v2/app/blobs/": "https://cdn.reg.test/1", "cdn.reg.test/1": "https://cdn.reg.test/2", "cdn.reg.test/2": "https://other.test/3"}
+		hop := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Host == "reg.test" && r.Header.Get("Authorization") == "" {
+				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			for from, to := range next {
+				if strings.HasPrefix(r.Host+r.URL.Path, from) {
+					w.Header().Set("Location", to)
+					w.WriteHeader(http.StatusTemporaryRedirect)
+					return
+				}
+			}
+			_, _ = w.Write([]byte("layer"))
+		})
+		for _, host := range []string{"reg.test", "cdn.reg.test", "other.test"} {
+			n.Add(host, hop)
+		}
+		opt := options(n, "")
+		opt.PlainHTTP, opt.CertsDirs = nil, []string{root}
+		rc, err := repository(t, opt, "reg.test/app").Fetch(t.Context(), ocispec.Descriptor{Digest: digest.FromString("layer"), Size: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(rc); err != nil {
+			t.Error(err)
+		}
+		_ = rc.Close()
+		keyed := false
+		for _, r := range n.Log() {
+			keyed = keyed || r.Header.Get("X-Api-Key") != ""
+			if r.Host != "reg.test" && (r.Authorization != "" || r.Header.Get("X-Api-Key") != "") {
+				t.Errorf("%s%s was sent %q and %q", r.Host, r.Path, r.Authorization, r.Header.Get("X-Api-Key"))
+			}
+		}
+		if !keyed {
+			t.Error("the registry did not get the header")
+		}
+	})
+}
+
+// TestRedirectedPut: a PUT that a redirect makes a GET of is no success.
+func TestRedirectedPut(t *testing.T) {
+	t.Parallel()
+	for code, works := range map[int]bool{http.StatusFound: false, http.StatusTemporaryRedirect: true} {
+		synctest.Test(t, func(t *testing.T) {
+			n, reg := registrytest.NewNetwork(), registrytest.NewRegistry()
+			n.Add("reg.test", reg)
+			n.Fault = func(r registrytest.Request) *registrytest.Fault {
+				if r.Method == http.MethodPut && r.Hit == 1 {
+					return &registrytest.Fault{Handler: func(w http.ResponseWriter, req *http.Request) {
+						w.Header().Set("Location", req.URL.String())
+						w.WriteHeader(code)
+					}}
+				}
+				if r.Method == http.MethodGet {
+					return &registrytest.Fault{Status: http.StatusNoContent}
+				}
+				return nil
+			}
+			desc := ocispec.Descriptor{Digest: digest.FromString("layer"), Size: 5}
+			err := repository(t, options(n, "http"), "reg.test/app").PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("layer")), nil })
+			if (err == nil) != works {
+				t.Errorf("status %d: %v", code, err)
+			}
+		})
+	}
+}
+
+// TestSlowCommit: over a real connection, a commit that takes longer than the transport's own limit was is waited for, and one that never comes is not.
+func TestSlowCommit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, reg := registrytest.NewNetwork(), registrytest.NewRegistry()
+		n.Add("reg.test", reg)
+		n.Fault = func(r registrytest.Request) *registrytest.Fault {
+			if r.Method == http.MethodPut {
+				return &registrytest.Fault{Handler: func(_ http.ResponseWriter, req *http.Request) {
+					_, _ = io.Copy(io.Discard, req.Body)
+					var one [1]byte
+					_, _ = req.Body.Read(one[:]) // as net/http does behind the end
+					<-req.Context().Done()
+				}}
+			}
+			return nil
+		}
+		begun := time.Now()
+		desc := ocispec.Descriptor{Digest: digest.FromString("layer"), Size: 5}
+		err := repository(t, options(n, "http"), "reg.test/app").PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("layer")), nil })
+		if d := time.Since(begun); err == nil || d > 2*time.Hour {
+			t.Errorf("after %s: %v", d, err)
+		}
+	})
+}

@@ -83,6 +83,9 @@ func (r *Repository) String() string { return r.named.String() }
 // Domain is the registry as references name it.
 func (r *Repository) Domain() string { return r.domain }
 
+// Mirrored reports whether what is read need not come from the host that is pushed to.
+func (r *Repository) Mirrored() bool { return len(r.hosts) != 1 }
+
 // Path is the repository's name within its registry.
 func (r *Repository) Path() string { return r.path }
 
@@ -107,19 +110,28 @@ func (c *Client) configure(domain string) ([]*host, error) {
 	case dir != "":
 		opt.HostDir = func(string) (string, error) { return dir, nil }
 	}
-	if c.opt.Insecure && opt.DefaultScheme == "https" {
-		opt.DefaultTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the user asked for it
-	}
 	list, err := config.ConfigureHosts(context.Background(), opt)(domain)
 	if err != nil {
 		return nil, err
 	}
 	hosts := make([]*host, len(list))
 	for i, h := range list {
-		hosts[i] = &host{RegistryHost: h, client: c}
+		h.Header = canonical(h.Header)
+		hosts[i] = &host{RegistryHost: h, client: c, asking: map[string]chan struct{}{}}
 		hosts[i].renew()
 	}
 	return hosts, nil
+}
+
+// canonical spells a header's names as net/http does; hosts.toml may have them in any case.
+func canonical(h http.Header) http.Header {
+	out := http.Header{}
+	for k, values := range h {
+		for _, v := range values {
+			out.Add(k, v)
+		}
+	}
+	return out
 }
 
 // hostDir is the folder that configures a registry, "" if there is none.
@@ -151,6 +163,12 @@ func (c *Client) guard(client *http.Client) error {
 	transport, ok := client.Transport.(*http.Transport)
 	if !ok {
 		return nil // it is there already
+	}
+	if c.opt.Insecure {
+		if transport.TLSClientConfig == nil {
+			transport.TLSClientConfig = &tls.Config{}
+		}
+		transport.TLSClientConfig.InsecureSkipVerify = true // the user asked for it
 	}
 	client.Transport = newGuard(transport, c.opt)
 	client.CheckRedirect = checkRedirect

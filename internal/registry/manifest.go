@@ -61,6 +61,26 @@ func (r *Repository) Stat(ctx context.Context, object string) (desc ocispec.Desc
 	return desc, err
 }
 
+// StatPushed is Stat of the host that is pushed to: what a mirror says, of before or of something else, does not count.
+func (r *Repository) StatPushed(ctx context.Context, object string) (ocispec.Descriptor, error) {
+	return r.pushed().Stat(ctx, object)
+}
+
+// ManifestPushed is Manifest of the host that is pushed to.
+func (r *Repository) ManifestPushed(ctx context.Context, object string) (ocispec.Descriptor, []byte, error) {
+	return r.pushed().Manifest(ctx, object)
+}
+
+// pushed is the repository without its mirrors.
+func (r *Repository) pushed() *Repository {
+	own := *r
+	own.hosts = nil
+	if h, err := r.pushHost(); err == nil {
+		own.hosts = []*host{h}
+	}
+	return &own
+}
+
 var errNoDigest = errors.New("no digest in the header")
 
 // described makes the descriptor of a manifest from an answer's header. The digest that was asked for is the one that counts, then the

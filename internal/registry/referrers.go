@@ -106,7 +106,7 @@ func (r *Repository) taggedReferrers(ctx context.Context, d digest.Digest) ([]oc
 // AddReferrer lists a referrer under the tag that stands in for the referrers API. It is to be called if PutManifest reports that the registry
 // does not keep referrers itself.
 func (r *Repository) AddReferrer(ctx context.Context, subject digest.Digest, referrer ocispec.Descriptor) error {
-	list, err := r.taggedReferrers(ctx, subject)
+	list, err := r.pushed().taggedReferrers(ctx, subject)
 	if err != nil {
 		return err
 	}

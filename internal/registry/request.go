@@ -102,6 +102,9 @@ func (r *Repository) do(ctx context.Context, h *host, q request) (*http.Response
 		return nil, h.explain(ctx, r, err)
 	case res.StatusCode >= http.StatusMultipleChoices:
 		return nil, h.status(res)
+	case res.Request.Method != q.method: // a redirect has made a GET of it
+		closeBody(res)
+		return nil, h.explain(ctx, r, &PolicyError{To: res.Request.URL.Host, Reason: "where a " + q.method + " became a " + res.Request.Method})
 	}
 	return res, nil
 }
@@ -126,7 +129,7 @@ func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Respon
 		if res.StatusCode < http.StatusBadRequest {
 			h.accept(ctx, generation)
 		}
-		if res.StatusCode != http.StatusUnauthorized || res.Request.URL.Host != h.Host || try == maxChallenges {
+		if res.StatusCode != http.StatusUnauthorized || !sameHost(res.Request.URL.Scheme, res.Request.URL.Host, h.Scheme, h.Host) || try == maxChallenges {
 			return res, nil
 		}
 		again, err := h.challenged(ctx, res, generation)
@@ -164,26 +167,33 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 	if err != nil {
 		return nil, 0, err
 	}
-	maps.Copy(req.Header, h.Header)
+	if sameHost(req.URL.Scheme, req.URL.Host, h.Scheme, h.Host) {
+		maps.Copy(req.Header, h.Header)
+	}
 	for k, v := range q.header {
 		req.Header.Set(k, v)
 	}
 	req.Header.Set("User-Agent", "manifold")
+	var body io.ReadCloser
+	if q.open != nil {
+		if body, err = q.open(); err != nil {
+			return nil, 0, &sourceError{err}
+		}
+	}
 	if generation, err = h.authorize(ctx, req); err != nil {
+		if body != nil {
+			err = errors.Join(err, body.Close())
+		}
 		return nil, 0, err
 	}
 	answer := time.AfterFunc(q.answerWait(), func() { stop(errSilent) })
 	defer answer.Stop()
-	if q.open != nil {
-		body, err := q.open()
-		if err != nil {
-			return nil, 0, &sourceError{err}
-		}
+	if body != nil {
 		answer.Reset(answerWait) // until the body begins to go out
 		out := &outgoing{
 			ReadCloser: body, pace: pace{cancel: stop}, left: q.size, begun: answer.Stop, sent: func() { answer.Reset(q.answerWait()) },
 		}
-		req.Body, req.ContentLength = out, q.size
+		req.Body, req.ContentLength, req.GetBody = out, q.size, q.open // again for a redirect that keeps the method
 		if q.size == 0 {
 			req.Body = http.NoBody
 			_ = out.Close()
@@ -230,7 +240,7 @@ const (
 // status makes an error of an answer.
 func (h *host) status(res *http.Response) error {
 	defer func() { _ = res.Body.Close() }()
-	e := &StatusError{Method: res.Request.Method, Registry: res.Request.URL.Host, Object: res.Request.URL.Path, Code: res.StatusCode}
+	e := &StatusError{Method: res.Request.Method, Registry: res.Request.URL.Host, Object: h.client.clean(res.Request.URL.EscapedPath()), Code: res.StatusCode}
 	e.RetryAfter, _ = retryAfter(res.Header)
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // as much as there is
 	var parsed struct {

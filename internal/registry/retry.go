@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 )
 
 const (
@@ -117,7 +119,9 @@ func transient(err error) bool {
 	}
 	for _, permanent := range []func(error) bool{
 		is[*PolicyError], is[*tls.CertificateVerificationError], is[tls.RecordHeaderError], is[tls.AlertError], is[x509.UnknownAuthorityError],
-		is[x509.HostnameError], is[*StatusError], is[*doneError], is[*sourceError], is[*lateError], is[*ContentError],
+		is[x509.HostnameError], is[*StatusError], is[*doneError], is[*sourceError], is[*lateError], is[*ContentError], is[*tooLargeError],
+		is[remoteerrors.ErrUnexpectedStatus], // of the token server, which has been asked again where that helps
+
 	} {
 		if permanent(err) {
 			return false

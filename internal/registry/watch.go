@@ -106,7 +106,9 @@ type outgoing struct {
 }
 
 func (b *outgoing) Read(p []byte) (int, error) {
-	b.begun()
+	if b.left > 0 { // net/http reads once more behind the end
+		b.begun()
+	}
 	b.pace.end(0)
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
