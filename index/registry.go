@@ -118,10 +118,7 @@ func CheckPush(ctx context.Context, r Registry, ref string) error {
 	if status, ok := errors.AsType[*registry.StatusError](err); ok {
 		return pushRefused(repo, status)
 	}
-	if err != nil {
-		return fmt.Errorf("%s cannot be pushed to: %w", ref, err)
-	}
-	return nil
+	return err
 }
 
 // pushRefused words a registry's refusal.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -288,7 +289,11 @@ func (h *host) explain(ctx context.Context, r *Repository, err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	return fmt.Errorf("registry %s: %w", r.domain, &cleanError{h.client.clean(err.Error()), err})
+	clean := &cleanError{h.client.clean(err.Error()), err}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return fmt.Errorf("registry %s cannot be reached: %w", r.domain, clean)
+	}
+	return fmt.Errorf("registry %s: %w", r.domain, clean)
 }
 
 // cleanError is an error whose text has been cleaned.
