@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -272,4 +274,49 @@ func mustJSON(v any) string {
 	var b bytes.Buffer
 	_ = json.Indent(&b, registrytest.Encode(v), "", " ")
 	return b.String()
+}
+
+// TestMirrorIsNotTheRegistry: what only a mirror holds does not count as published, and a mirror's word does not confirm a tag.
+func TestMirrorIsNotTheRegistry(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "one.test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := "server = \"https://one.test\"\n[host.\"https://mirror.test\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+	if err := os.WriteFile(filepath.Join(root, "one.test", "hosts.toml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		mirror := registrytest.NewRegistry()
+		w.net.Add("mirror.test", mirror)
+		w.access.CertsDirs, w.access.PlainHTTP = []string{root}, nil
+		d := putIndexOf(mirror, "app", "2.0", "x", "linux/amd64", "linux/arm64")
+		got, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/app:2.0", Names: []string{"one.test/app:2.0"}})
+		if err != nil || got.Descriptor.Digest != d {
+			t.Fatalf("%v: %v", got, err)
+		}
+		if err := w.one.Complete("app", d); err != nil || w.one.Tag("app", "2.0") != d {
+			t.Errorf("the registry does not hold it: %v", err)
+		}
+		for _, r := range w.net.Log() {
+			if r.Host == "mirror.test" && r.Method != http.MethodGet && r.Method != http.MethodHead {
+				t.Errorf("%s %s went to the mirror", r.Method, r.Path)
+			}
+		}
+	})
+}
+
+// TestTagAndDigest: a name with both says two things.
+func TestTagAndDigest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		name := "two.test/x:9@" + w.old.String()
+		_, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: app[0], Names: []string{name}})
+		if err == nil || err.Error() != name+": it is published under a tag or by a digest, not both" {
+			t.Errorf("error %v", err)
+		}
+	})
 }

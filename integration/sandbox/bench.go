@@ -89,7 +89,7 @@ func (b *Bench) Close() error {
 		errs = append(errs, n.Stop())
 	}
 	for _, r := range b.registries {
-		errs = append(errs, r.stop())
+		errs = append(errs, r.Remove())
 	}
 	if b.Registry != nil {
 		errs = append(errs, b.Registry.stop())
