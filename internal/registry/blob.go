@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -325,22 +326,22 @@ func (e *brokenSourceError) Unwrap() error { return e.error }
 
 // upload sends the blob in one request (distribution-spec, "POST then PUT").
 func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descriptor, session string, open func() (io.ReadCloser, error)) error {
-	var failed error
+	var failed atomic.Pointer[brokenSourceError] // the body may still be read when the answer is there
 	res, err := r.do(ctx, h, request{
 		method: http.MethodPut, at: session, push: true, once: true, wait: commitWait, size: desc.Size,
 		header: map[string]string{"Content-Type": "application/octet-stream"},
 		open: func() (io.ReadCloser, error) {
 			rc, err := open()
 			if err != nil {
-				failed = err
+				failed.Store(&brokenSourceError{err})
 				return nil, err
 			}
 			return &tapped{ReadCloser: rc, failed: &failed}, nil
 		},
 	})
 	if err != nil {
-		if failed != nil {
-			return &brokenSourceError{failed}
+		if broken := failed.Load(); broken != nil {
+			return broken
 		}
 		return err
 	}
@@ -359,13 +360,13 @@ func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descripto
 type tapped struct {
 	io.ReadCloser
 
-	failed *error
+	failed *atomic.Pointer[brokenSourceError]
 }
 
 func (t *tapped) Read(p []byte) (int, error) {
 	n, err := t.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		*t.failed = err
+		t.failed.Store(&brokenSourceError{err})
 	}
 	return n, err
 }

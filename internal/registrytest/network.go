@@ -23,6 +23,8 @@ type Network struct {
 	Fault   func(Request) *Fault
 	Handled func(Request)
 
+	deciding sync.Mutex // Fault is called by one goroutine at a time
+
 	mu    sync.Mutex
 	hosts map[string]http.Handler
 	log   []Request
@@ -122,7 +124,9 @@ func (n *Network) arrive(req *http.Request) (Request, http.Handler, *Fault) {
 	n.mu.Unlock()
 	var fault *Fault
 	if n.Fault != nil {
+		n.deciding.Lock()
 		fault = n.Fault(r)
+		n.deciding.Unlock()
 	}
 	if fault == nil {
 		fault = &Fault{}
