@@ -65,8 +65,8 @@ type MemberError struct {
 // Error names place and source.
 func (e *MemberError) Error() string {
 	text := e.Err.Error()
-	if !strings.HasPrefix(text, e.Source) {
-		text = e.Source + ": " + text
+	if source := withoutUser(e.Source); !strings.HasPrefix(text, source) {
+		text = source + ": " + text
 	}
 	if e.Place != "" {
 		text = e.Place + ": " + text

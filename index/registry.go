@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -102,9 +103,22 @@ func object(named reference.Named) string {
 func ParseReference(ref string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		return nil, fmt.Errorf("invalid image reference %q: %w", ref, err)
+		return nil, fmt.Errorf("invalid image reference %q: %w", withoutUser(ref), err)
 	}
 	return reference.TagNameOnly(named), nil
+}
+
+// withoutUser hides the user and the password of a URL that was taken for a reference.
+func withoutUser(ref string) string {
+	scheme, rest, ok := strings.Cut(ref, "://")
+	if !ok {
+		return ref
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	if i := strings.LastIndex(host, "@"); i >= 0 {
+		host = "xxxxx" + host[i:]
+	}
+	return scheme + "://" + host + "/" + path
 }
 
 // CheckPush finds out, before anything is built, whether ref's repository can be pushed to: it begins an upload and
