@@ -152,3 +152,33 @@ func TestCopyPlatforms(t *testing.T) {
 		}
 	})
 }
+
+// TestCopyWrongBytes: a blob whose bytes are not those of its digest goes nowhere, wherever it is from.
+func TestCopyWrongBytes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		putIndexOf(w.two, "src", "1", "layer", "linux/amd64")
+		wrong := digest.FromString("layerlinux/amd64")
+		w.net.Fault = func(r registrytest.Request) *registrytest.Fault {
+			if r.Method == http.MethodGet && strings.HasSuffix(r.Path, wrong.String()) {
+				return &registrytest.Fault{Handler: func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte("Layerlinux/amd64")) }}
+			}
+			return nil
+		}
+		dir := t.TempDir()
+		for _, name := range []string{app[0], "oci-layout:" + filepath.Join(dir, "l"), "oci-archive:" + filepath.Join(dir, "a.tar")} {
+			_, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "two.test/src:1", Names: []string{name}})
+			if err == nil || !strings.Contains(err.Error(), wrong.String()) || !strings.Contains(err.Error(), "of the digest") {
+				t.Errorf("%s: error %v", name, err)
+			}
+		}
+		w.check(t)
+		if _, err := os.Stat(filepath.Join(dir, "l", "index.json")); err == nil {
+			t.Error("the layout names it")
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "a.tar*")); len(left) > 0 {
+			t.Errorf("left over: %v", left)
+		}
+	})
+}

@@ -140,7 +140,7 @@ func (l layout) Fetch(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, err
 	}
-	rc, _, err := l.open(path.Join("blobs", desc.Digest.Algorithm().String(), desc.Digest.Encoded()))
+	rc, _, err := l.open(blobPath(desc))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("blob %s: %w in the image layout", desc.Digest, errdefs.ErrNotFound)
 	}

@@ -304,6 +304,7 @@ func (a *archiveSink) blob(ctx context.Context, desc ocispec.Descriptor, p parce
 	if err != nil {
 		return "", err
 	}
+	rc = checked(rc, desc)
 	return howCopied, errors.Join(a.write(blobPath(desc), desc.Size, seen(rc, 0)), rc.Close())
 }
 

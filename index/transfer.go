@@ -72,7 +72,8 @@ func isForeign(mediaType string) bool {
 	return strings.Contains(mediaType, "nondistributable") || strings.Contains(mediaType, ".foreign.")
 }
 
-// open opens a blob of the parcel from some offset.
+// open opens a blob of the parcel from some offset. Who takes the bytes checks them: a layout and an archive are written by us, and a registry refuses a
+// blob that does not have its digest (distribution-spec, code DIGEST_INVALID).
 func (p parcel) open(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
 	if raw, ok := p.made[desc.Digest]; ok {
 		return readerOf(raw[offset:]), nil
@@ -82,7 +83,7 @@ func (p parcel) open(ctx context.Context, desc ocispec.Descriptor, offset int64)
 	}
 	rc, err := p.from.Fetch(ctx, desc)
 	if err != nil || offset == 0 {
-		return checked(rc, desc), err
+		return rc, err
 	}
 	if _, err := io.CopyN(io.Discard, rc, offset); err != nil {
 		return nil, errors.Join(err, rc.Close())
@@ -94,7 +95,7 @@ func readerOf(raw []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(ra
 
 func compareDigests(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) }
 
-// checkedReader checks what comes from a file.
+// checkedReader checks what nobody else does.
 type checkedReader struct {
 	io.ReadCloser
 
@@ -104,9 +105,6 @@ type checkedReader struct {
 }
 
 func checked(rc io.ReadCloser, desc ocispec.Descriptor) io.ReadCloser {
-	if rc == nil {
-		return nil
-	}
 	return &checkedReader{ReadCloser: rc, desc: desc, verifier: desc.Digest.Verifier()}
 }
 
@@ -252,13 +250,17 @@ func (s *repositorySink) blob(ctx context.Context, desc ocispec.Descriptor, p pa
 		return "", err
 	}
 	defer s.bytes.Release(1)
-	return howCopied, s.repo.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
+	err := s.repo.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
 		rc, err := p.open(ctx, desc, 0)
 		if err != nil {
 			return nil, err
 		}
 		return seen(rc, 0), nil
 	})
+	if status, ok := errors.AsType[*registry.StatusError](err); ok && strings.Contains(status.Message, "DIGEST_INVALID") {
+		err = &registry.ContentError{Digest: desc.Digest, Problem: fmt.Sprintf("what %s holds are not the bytes of the digest: %v", p.from.Name, err)}
+	}
+	return howCopied, err
 }
 
 func (s *repositorySink) sameRegistry(p parcel) bool {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -181,12 +182,8 @@ func printDraft(s streams, draft *index.Draft) error {
 
 // gate verifies the images of a draft.
 func (f *createFlags) gate(ctx context.Context, s streams, draft *index.Draft) error {
-	switch f.verify {
-	case "off":
+	if f.verify == "off" {
 		return nil
-	case "strict", "warn":
-	default:
-		return fmt.Errorf("--verify %s: it is strict, warn or off", f.verify)
 	}
 	v := verifyFlags{except: f.except, form: formatTable}
 	reports, err := v.images(ctx, draft, "", draft.Index.Images)
@@ -242,6 +239,9 @@ func (f *createFlags) composition(args []string) ([]string, index.Composition, e
 		if c.Expect, err = platforms.ParseList(strings.Join(f.expect, ",")); err != nil {
 			return nil, c, fmt.Errorf("--expect: %w", err)
 		}
+	}
+	if !slices.Contains([]string{"strict", "warn", "off"}, f.verify) {
+		return nil, c, fmt.Errorf("--verify %s: it is strict, warn or off", f.verify)
 	}
 	if len(f.only) > 0 {
 		if c.Platforms, err = platforms.ParseList(strings.Join(f.only, ",")); err != nil {

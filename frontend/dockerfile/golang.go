@@ -1,7 +1,6 @@
 package dockerfile
 
 import (
-	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -478,35 +477,4 @@ func (j *judge) mountCache(g goCommand) {
 		}
 	}
 	j.edit.cacheDir = dir
-}
-
-// judgeUname judges uname: what it says of the system is the same on every machine of it, what it says of the machine is not.
-func judgeUname(j *judge, c script.Command) {
-	line := j.r.lineOf(c.Offset)
-	for _, a := range c.Words[1:] {
-		if otherArch.MatchString(a) {
-			j.blockf(line, "line %d runs %q, which asks about the machine", line, strings.Join(short(c.Words), " "))
-		}
-	}
-}
-
-// judgeMake judges make: what it runs stands in a makefile, so a probe has to tell.
-func judgeMake(j *judge, c script.Command) {
-	line := j.r.lineOf(c.Offset)
-	if !c.Chain || c.Through != "" || c.Substituted {
-		j.blockf(line, "line %d runs %q inside another command, which may depend on the machine", line, strings.Join(short(c.Words), " "))
-		return
-	}
-	j.v.told = append(j.v.told, toldCommand{name: fmt.Sprintf("%q", strings.Join(short(c.Words), " ")), how: howSet, line: line})
-	g := goCommand{Command: c, sub: "make", dir: c.Dir, line: line}
-	j.needEnv(g)
-	switch v, set := j.goVar(c, "CGO_ENABLED"); {
-	case v == "":
-		j.export("CGO_ENABLED", "0", set)
-	case v != "0":
-		j.blockf(line, "line %d runs %q with CGO_ENABLED=%s", line, strings.Join(short(c.Words), " "), v)
-	}
-	j.v.compilesGo, j.v.files.unproven = true, true
-	j.mountCache(g)
-	j.probe(Probe{Kind: ProbeMake, Line: j.r.line, before: c.End}, g)
 }

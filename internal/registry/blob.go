@@ -41,11 +41,15 @@ var errShort = errors.New("the body ends early")
 // Fetch opens a blob, or a manifest by its digest. Reading takes up again where a connection broke, and ends with an error if the bytes
 // are not those of the digest. The descriptor's urls are not looked at.
 func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	return r.FetchFrom(ctx, desc, 0)
+	return r.fetch(ctx, desc, 0, desc.Digest.Validate() == nil)
 }
 
-// FetchFrom is Fetch for the rest of a blob whose first bytes are there already. Only with offset 0 the bytes are checked.
+// FetchFrom is Fetch for the bytes from an offset on, for whoever checks them: only their number is looked at here.
 func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
+	return r.fetch(ctx, desc, offset, false)
+}
+
+func (r *Repository) fetch(ctx context.Context, desc ocispec.Descriptor, offset int64, check bool) (io.ReadCloser, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("digest %q: %w", desc.Digest, err)
 	}
@@ -59,7 +63,7 @@ func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, off
 			continue
 		}
 		b := &blob{repo: r, host: h, desc: desc, at: kind + desc.Digest.String(), offset: offset, ctx: ctx}
-		if offset == 0 {
+		if check {
 			b.sum = desc.Digest.Algorithm().Hash()
 		}
 		err := b.open()
