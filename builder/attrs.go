@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -45,6 +46,9 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	}
 	if r.CacheMounts != "" {
 		attrs["manifold:cache-mounts"] = r.CacheMounts
+	}
+	if r.MaxParallelism > 0 {
+		attrs["manifold:max-parallelism"] = strconv.Itoa(r.MaxParallelism)
 	}
 	r.Gate.write(attrs, "")
 	for _, o := range r.PerTarget {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/types"
@@ -83,10 +84,19 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	}
 	b.Registry = exports.registry(b.Registry)
 	watch := &watcher{call: r.Progress}
-	if err := b.checkRepositories(ctx, exports.repos); err != nil {
-		return Result{}, err
-	}
-	result, err := b.solve(ctx, r, exports, watch)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The repositories are asked while the Dockerfile is read and planned.
+	checked := make(chan error, 1)
+	go func() { checked <- b.checkRepositories(ctx, exports.repos) }()
+	mayPush := sync.OnceValue(func() error {
+		err := <-checked
+		if err != nil {
+			cancel(err) // nothing is to be built
+		}
+		return err
+	})
+	result, err := b.solve(ctx, r, exports, watch, mayPush)
 	if err := errors.Join(err, exports.finish(err != nil)); err != nil {
 		return result, err
 	}
@@ -117,18 +127,39 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 	return errors.Join(errs...)
 }
 
-// solve runs the frontend in this process against the node.
-func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher) (result Result, err error) {
+// solve runs the frontend in this process against the node. Before anything is built, ready has to say that it may be; if it does not, it
+// has ended the context.
+func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher, ready func() error) (result Result, err error) {
 	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) {
 		result.targets, result.Steps = targets, steps
+		_ = ready()
 	}, Judged: func(gate []frontend.Judgement) { result.Gate = gate }}
-	response, err := b.run(ctx, r, client.SolveOpt{Exports: exports.entries}, watch, front.Build)
+	response, err := b.run(ctx, r, client.SolveOpt{Exports: exports.entries}, watch, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		return front.Build(ctx, waiting{c, ready})
+	})
 	if err != nil {
 		return result, err
 	}
 	result.Exporter = response.ExporterResponse
 	result.Descriptor.Digest = digest.Digest(response.ExporterResponse[exptypes.ExporterImageDigestKey])
 	return result, nil
+}
+
+// waiting is a gateway client that passes a build on to another frontend only when that may begin: there is no plan of it.
+type waiting struct {
+	gateway.Client
+
+	ready func() error
+}
+
+// Solve solves a request.
+func (w waiting) Solve(ctx context.Context, req gateway.SolveRequest) (*gateway.Result, error) {
+	if req.Frontend != "" {
+		if err := w.ready(); err != nil {
+			return nil, err
+		}
+	}
+	return w.Client.Solve(ctx, req)
 }
 
 // run runs a frontend in this process against the node.

@@ -31,6 +31,9 @@ type Request struct {
 	// CacheMounts is "auto", "off", or empty for what the Dockerfile's header says, else auto: whether moved Go stages get a mount
 	// for Go's build cache.
 	CacheMounts string
+	// MaxParallelism is how many targets are built at once. 0 leaves it to the Dockerfile's header, else to the frontend: as many as the node
+	// has CPUs where they are compiled on the build platform, all where not.
+	MaxParallelism int
 	// Gate is what every target's image has to pass before it leaves the node.
 	Gate Gate
 	// PerTarget holds what differs for some targets. The most specific pattern wins.

@@ -35,6 +35,10 @@ type build struct {
 	groups    map[string]*group
 	images    map[string]dockerfile.BaseImage // that stages are built from, looked at so far
 	answers   []answer
+	most      int // targets at once; 0 is automatic
+	bound     parallel
+	builds    bool           // targets are going to be built, not only asked about
+	ahead     sync.WaitGroup // what was asked for ahead of its use
 	// mu guards host while targets are built: one of them may find an emulator.
 	mu sync.Mutex
 }
@@ -125,6 +129,13 @@ func (b *build) openFirst(ctx context.Context) (*group, error) {
 func (b *build) resolve(ctx context.Context, first *group) error {
 	list, err := b.targetList(first)
 	if err != nil {
+		return err
+	}
+	all, err := b.withHeader(first)
+	if err != nil {
+		return err
+	}
+	if b.most, err = all.parallelism(); err != nil {
 		return err
 	}
 	if len(list) > 0 {

@@ -19,16 +19,23 @@
 //	verify         strict, warn or off              whether an image that is not for its platform fails the build; default strict
 //	verify-except  a list of patterns               paths that may hold another machine's code, as in .dockerignore
 //	test           a command                        run in each target's own image before export; may be repeated
+//	max-parallelism  a number                       how many targets are built at once, see below
 //	platforms      a list                           used when the request names no platform
 //	filename       a path                           the Dockerfile
 //	target         a stage                          what is exported
 //	build-arg:X    any value                        an argument
 //
-// Every option but platforms can be scoped with a platform pattern and a colon in front, in every spelling:
+// Every option but platforms and max-parallelism can be scoped with a platform pattern and a colon in front, in every spelling:
 // linux/arm64:manifold:strategy, linux/arm*:filename, linux/arm/v7:build-arg:GOFLAGS (buildctl);
 // linux/arm64:MANIFOLD_STRATEGY, linux/arm/v7:GOFLAGS (build arguments); linux/arm64:strategy (header). The most
 // specific pattern wins; what the request says beats the header. A name with the prefix manifold: or MANIFOLD_
 // that is not in the table is an error.
+//
+// # Several targets at once
+//
+// Targets are built in parallel: all at once, but for those that a compiler runs for on the build platform. Of these, where the frontend runs
+// on the node's own machine (as an image it always does), as many are built at once as that has CPUs, and at least two: a compiler uses every CPU
+// by itself. max-parallelism bounds all targets, whatever they run.
 //
 // # The gate
 //

@@ -64,6 +64,8 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	if res, ok, err := b.subrequest(ctx); ok || err != nil {
 		return res, err
 	}
+	b.builds = true
+	defer b.ahead.Wait()
 	err = b.plan(ctx)
 	if cfg.Planned != nil {
 		cfg.Planned(b.named(), b.steps())

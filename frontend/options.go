@@ -6,6 +6,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/agext/levenshtein"
@@ -22,6 +23,7 @@ const (
 	optionVerify      = "verify"
 	optionExcept      = "verify-except"
 	optionTest        = "test"
+	optionParallel    = "max-parallelism"
 	optionFilename    = "filename"
 	optionTarget      = "target"
 	optionBuildArg    = "build-arg:" // a prefix
@@ -32,8 +34,11 @@ const (
 
 // optionNames are the options that have a name of their own.
 var optionNames = []string{
-	optionStrategy, optionPlatforms, optionVerify, optionExcept, optionTest, optionCacheMounts, optionFilename, optionTarget,
+	optionStrategy, optionPlatforms, optionVerify, optionExcept, optionTest, optionCacheMounts, optionParallel, optionFilename, optionTarget,
 }
+
+// unscoped are the options that cannot be given for some targets only.
+var unscoped = []string{optionPlatforms, optionParallel}
 
 // source ranks where a setting came from: what the request says beats the Dockerfile's header.
 type source uint8
@@ -130,6 +135,9 @@ func (s setting) named(name string) (setting, bool, error) {
 		return s, true, fmt.Errorf("unknown option %q (%s)%s Known are %s and build-arg:NAME",
 			name, s.origin, suggestOption(name), strings.Join(optionNames, ", "))
 	}
+	if !s.scope.IsZero() && slices.Contains(unscoped, name) {
+		return s, true, fmt.Errorf("%s: %s cannot be given per target", s.origin, name)
+	}
 	switch name {
 	case optionStrategy:
 		if _, err := platforms.ParseStrategy(s.value); err != nil {
@@ -147,10 +155,11 @@ func (s setting) named(name string) (setting, bool, error) {
 		if _, err := splitCommand(s.value); err != nil {
 			return s, true, fmt.Errorf("%s: test: %w", s.origin, err)
 		}
-	case optionPlatforms:
-		if !s.scope.IsZero() {
-			return s, true, fmt.Errorf("%s: platforms cannot be given per target", s.origin)
+	case optionParallel:
+		if n, err := strconv.Atoi(s.value); err != nil || n < 1 {
+			return s, true, fmt.Errorf("%s: max-parallelism is how many targets are built at once, 1 or more, not %q", s.origin, s.value)
 		}
+	case optionPlatforms:
 		if _, err := platforms.ParseList(s.value); err != nil {
 			return s, true, fmt.Errorf("%s: %w", s.origin, err)
 		}
@@ -319,6 +328,16 @@ func splitLists(values []string, separators string) []string {
 func (all settings) noCacheMounts(target platforms.Platform) (bool, error) {
 	s, ok, err := all.lookup(optionCacheMounts, target)
 	return ok && s.value == "off", err
+}
+
+// parallelism returns how many targets may be built at once; 0 if nothing says so. What a file's header says holds if that is the file which
+// the request names.
+func (all settings) parallelism() (int, error) {
+	s, ok, err := all.lookup(optionParallel, platforms.Platform{})
+	if err != nil || !ok {
+		return 0, err
+	}
+	return strconv.Atoi(s.value)
 }
 
 // requested returns the origins of the settings that the request, not the header, holds.

@@ -52,12 +52,12 @@ func TestReadRequest(t *testing.T) {
 		{
 			name: "unknown name",
 			opts: map[string]string{"manifold:stratgy": "cross"},
-			err:  `unknown option "stratgy" (manifold:stratgy), did you mean "strategy"? Known are strategy, platforms, verify, verify-except, test, cache-mounts, filename, target and build-arg:NAME`,
+			err:  `unknown option "stratgy" (manifold:stratgy), did you mean "strategy"? Known are strategy, platforms, verify, verify-except, test, cache-mounts, max-parallelism, filename, target and build-arg:NAME`,
 		},
 		{
 			name: "unknown build argument",
 			opts: map[string]string{"build-arg:MANIFOLD_SPEED": "fast"},
-			err:  `unknown option "speed" (build argument MANIFOLD_SPEED). Known are strategy, platforms, verify, verify-except, test, cache-mounts, filename, target and build-arg:NAME`,
+			err:  `unknown option "speed" (build argument MANIFOLD_SPEED). Known are strategy, platforms, verify, verify-except, test, cache-mounts, max-parallelism, filename, target and build-arg:NAME`,
 		},
 		{
 			name: "unknown platform in a scope",
@@ -73,6 +73,16 @@ func TestReadRequest(t *testing.T) {
 			name: "platforms per target",
 			opts: map[string]string{"linux/arm64:manifold:platforms": "linux/amd64"},
 			err:  `linux/arm64:manifold:platforms: platforms cannot be given per target`,
+		},
+		{
+			name: "max-parallelism per target",
+			opts: map[string]string{"linux/arm64:manifold:max-parallelism": "2"},
+			err:  `linux/arm64:manifold:max-parallelism: max-parallelism cannot be given per target`,
+		},
+		{
+			name: "max-parallelism of none",
+			opts: map[string]string{"build-arg:MANIFOLD_MAX_PARALLELISM": "0"},
+			err:  `build argument MANIFOLD_MAX_PARALLELISM: max-parallelism is how many targets are built at once, 1 or more, not "0"`,
 		},
 		{
 			name: "bad value",

@@ -25,8 +25,11 @@ const maxRounds = 6
 
 // plan decides how every stage is run and writes each target's text. The targets' plans are valid even if it fails.
 func (b *build) plan(ctx context.Context) error {
-	for range maxRounds {
+	for i := range maxRounds {
 		refused := b.planFiles()
+		if i == 0 {
+			b.fetchAhead(ctx)
+		}
 		foreign := cannotRun(refused)
 		switch {
 		case len(foreign) > 0 && b.probe(ctx, foreign):
@@ -187,7 +190,7 @@ func (b *build) lookAtBases(ctx context.Context) bool {
 
 // baseImage reads what a plan has to know of an image.
 func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage, bool) {
-	dt, err := b.imageConfig(ctx, ref, b.host.Native)
+	dt, err := b.imageConfig(ctx, "[internal]", ref, b.host.Native)
 	if lacks(err) {
 		return dockerfile.BaseImage{NotFor: "is not there for " + b.host.Native.String()}, true
 	}
@@ -206,8 +209,38 @@ func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage
 	return out, true
 }
 
-// imageConfig reads an image's config for a platform, as the converter will.
-func (b *build) imageConfig(ctx context.Context, ref string, p platforms.Platform) ([]byte, error) {
+// fetchAhead asks for the configs of all base images at once, while the plan is made: the converter asks for one after the other of
+// a target's. What it finds is in the client's memory; errors are the converter's to report.
+func (b *build) fetchAhead(ctx context.Context) {
+	if !b.builds || len(b.targets) < 2 {
+		return
+	}
+	type image struct {
+		name     string
+		platform platforms.Platform
+	}
+	seen := map[image]bool{}
+	for _, t := range b.targets {
+		if len(t.group.contexts(t.platform)) > 0 {
+			continue // some of the names may be no images
+		}
+		for _, i := range t.plan.Images {
+			wanted := image{i.Name, i.Platform}
+			if i.Target != t.platform || i.Name == "scratch" || seen[wanted] {
+				continue
+			}
+			seen[wanted] = true
+			prefix := "[" + i.Platform.String() + " internal]"
+			if slices.Contains(t.plan.Bases, i.Name) && i.Platform == b.host.Native {
+				prefix = "[internal]" // the plan asks for it too
+			}
+			b.ahead.Go(func() { _, _ = b.imageConfig(ctx, prefix, i.Name, i.Platform) })
+		}
+	}
+}
+
+// imageConfig reads an image's config for a platform, as the converter will. The prefix is for the progress.
+func (b *build) imageConfig(ctx context.Context, prefix, ref string, p platforms.Platform) ([]byte, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
 		return nil, err
@@ -221,7 +254,7 @@ func (b *build) imageConfig(ctx context.Context, ref string, p platforms.Platfor
 	}
 	platform := p.OCI()
 	_, _, dt, err := b.client.ResolveImageConfig(ctx, reference.TagNameOnly(named).String(), sourceresolver.Opt{
-		LogName:  "[internal] load metadata for " + reference.TagNameOnly(named).String(),
+		LogName:  prefix + " load metadata for " + reference.TagNameOnly(named).String(),
 		ImageOpt: &sourceresolver.ResolveImageOpt{Platform: &platform, ResolveMode: mode.String()},
 	})
 	return dt, err
@@ -241,7 +274,7 @@ func (b *build) lacking(ctx context.Context, g *group, plan dockerfile.Plan) []d
 			continue
 		}
 		wg.Go(func() {
-			if _, err := b.imageConfig(ctx, image.Name, image.Platform); lacks(err) {
+			if _, err := b.imageConfig(ctx, "[internal]", image.Name, image.Platform); lacks(err) {
 				found[i] = &dockerfile.Finding{
 					Target: image.Target, Line: image.Line, Rule: dockerfile.RuleBaseLacksTarget,
 					Message: fmt.Sprintf("the base image %s is not there for %s", image.Name, image.Platform),

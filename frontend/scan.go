@@ -62,14 +62,18 @@ func Scan(request string) (err error) {
 // ownImage is a gateway client that knows the image it was started from; one in the process of a client was started from none.
 type ownImage interface{ CurrentFrontend() (*llb.State, error) }
 
+// image is the image that this process was started from; nil if it was started from none.
+func (b *build) image() (*llb.State, error) {
+	if own, ok := b.started.(ownImage); ok {
+		return own.CurrentFrontend()
+	}
+	return nil, nil //nolint:nilnil // a process of its own
+}
+
 // scan verifies a target's image by an exec of the frontend's own image on the build platform, which is cached like every other. Not ok means
 // that this process was not started from an image, or that the exec failed.
 func (b *build) scan(ctx context.Context, t *target, out built, image ocispec.Image, want verify.Want) (report verify.Report, ok bool, err error) {
-	own, ok := b.started.(ownImage)
-	if !ok {
-		return report, false, nil
-	}
-	self, err := own.CurrentFrontend()
+	self, err := b.image()
 	if err != nil || self == nil {
 		return report, false, err
 	}

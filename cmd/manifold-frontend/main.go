@@ -13,12 +13,14 @@ import (
 	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // BuildKit's wire encoding
 
 	"github.com/manifold-build/manifold/frontend"
+	"github.com/manifold-build/manifold/internal/startheap"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
+	startheap.Grow()
 	show := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *show {

@@ -31,6 +31,7 @@ type buildFlags struct {
 	stages       []string
 	strategies   []string
 	cacheMounts  []string
+	parallelism  int
 	verify       []string
 	except       []string
 	tests        []string
@@ -67,6 +68,7 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.except, "verify-except", nil, "paths that may hold another machine's code, as in .dockerignore, or PLATFORM=GLOB")
 	fs.StringArrayVar(&f.tests, "test", nil, "a command that has to pass in each target's image before it leaves the node, or PLATFORM=COMMAND")
 	fs.StringArrayVar(&f.cacheMounts, "cache-mounts", nil, "mount Go's build cache where a moved stage compiles: auto or off, or PLATFORM=off (default auto)")
+	fs.IntVar(&f.parallelism, "max-parallelism", 0, "how many targets are built at once (default: the node's CPUs where they are compiled for, else all)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "build argument NAME=VALUE, or PLATFORM:NAME=VALUE; NAME alone takes the environment's value")
 	fs.StringArrayVar(&f.contexts, "build-context", nil, "further build context, name=path or name=URL")
 	fs.StringArrayVar(&f.secrets, "secret", nil, "secret for the build, id=ID,src=FILE or id=ID,env=NAME")
@@ -102,7 +104,10 @@ func (f *buildFlags) register(fs *pflag.FlagSet) {
 func (f *buildFlags) request(dir string) (builder.Request, error) {
 	r := builder.Request{
 		Context: dir, Tags: f.tags, TargetTag: f.targetTag, Push: f.push, Pull: f.pull, NoCache: f.noCache,
-		NoCacheStages: f.noCacheStage,
+		NoCacheStages: f.noCacheStage, MaxParallelism: f.parallelism,
+	}
+	if f.parallelism < 0 {
+		return r, fmt.Errorf("--max-parallelism is how many targets are built at once, not %d", f.parallelism)
 	}
 	var err error
 	if r.Targets, err = f.targets(); err != nil {

@@ -22,12 +22,15 @@ import (
 	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // BuildKit's wire encoding
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+
+	"github.com/manifold-build/manifold/internal/startheap"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
+	startheap.Grow()
 	// Libraries log retries and the like; what matters comes back as an error, but for warnings about caches.
 	logrus.SetLevel(logrus.WarnLevel)
 	logrus.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})

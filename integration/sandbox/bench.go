@@ -30,6 +30,7 @@ type Bench struct {
 func Open(ctx context.Context) (_ *Bench, err error) {
 	if err := install(ctx, map[string]string{
 		"runc": "runc", "qemu-aarch64-static": "qemu-user-static", "git": "git", "mount": "mount", "skopeo": "skopeo",
+		"igzip": "isal", // BuildKit unpacks layers with it if it is there
 	}); err != nil {
 		return nil, err
 	}

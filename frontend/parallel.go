@@ -1,0 +1,86 @@
+package frontend
+
+import (
+	"context"
+	"os"
+	"runtime"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// labelHostname is a worker's label with the name of the machine that its buildkitd runs on.
+const labelHostname = "org.mobyproject.buildkit.worker.hostname"
+
+// leastParallel is how many targets are built at once even by one CPU: while one of them fetches, the other compiles.
+const leastParallel = 2
+
+// parallel bounds how many targets are built at once. Compilers use every CPU by themselves; more of them at once than there are CPUs
+// only take the caches from each other.
+type parallel struct {
+	// sem is nil where nothing is bounded.
+	sem *semaphore.Weighted
+	// some are the targets that are counted; nil means all.
+	some map[*target]bool
+}
+
+// newParallel is the bound of a build: what max-parallelism says, for every target, else the CPUs of the machine, for those that
+// compile on the build platform. Where this process does not run on the node's machine, nobody knows how many CPUs that has, and BuildKit
+// is given everything at once.
+func (b *build) newParallel() parallel {
+	if b.most > 0 {
+		return parallel{sem: semaphore.NewWeighted(int64(b.most))}
+	}
+	if !b.onNode() {
+		return parallel{}
+	}
+	n := max(runtime.GOMAXPROCS(0), leastParallel)
+	return parallel{sem: semaphore.NewWeighted(int64(n)), some: b.compiling()}
+}
+
+// start waits until a target may be built and returns what to call when it is. The error is the context's.
+func (p parallel) start(ctx context.Context, t *target) (done func(), err error) {
+	if p.sem == nil || p.some != nil && !p.some[t] {
+		return func() {}, nil
+	}
+	if err := p.sem.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	return func() { p.sem.Release(1) }, nil
+}
+
+// onNode reports whether this process runs on the machine of the node.
+func (b *build) onNode() bool {
+	if self, err := b.image(); err == nil && self != nil {
+		return true // in a container of the node
+	}
+	workers := b.started.BuildOpts().Workers
+	if len(workers) == 0 {
+		return false
+	}
+	name, err := os.Hostname()
+	return err == nil && name != "" && workers[0].Labels[labelHostname] == name
+}
+
+// compiling are the targets that a stage is cross-compiled for, and those that the same stage is run for natively.
+func (b *build) compiling() map[*target]bool {
+	type stage struct{ file, name string }
+	crossed := map[stage]bool{}
+	for _, t := range b.targets {
+		for _, s := range t.steps() {
+			if s.Strategy == platforms.Cross && s.Executes {
+				crossed[stage{t.group.src.Filename, s.Stage}] = true
+			}
+		}
+	}
+	out := map[*target]bool{}
+	for _, t := range b.targets {
+		for _, s := range t.steps() {
+			if s.Platform == b.host.Native && crossed[stage{t.group.src.Filename, s.Stage}] {
+				out[t] = true
+			}
+		}
+	}
+	return out
+}
