@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/types"
@@ -84,19 +83,13 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	}
 	b.Registry = exports.registry(b.Registry)
 	watch := &watcher{call: r.Progress}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	// The repositories are asked while the Dockerfile is read and planned.
-	checked := make(chan error, 1)
-	go func() { checked <- b.checkRepositories(ctx, exports.repos) }()
-	mayPush := sync.OnceValue(func() error {
-		err := <-checked
-		if err != nil {
-			cancel(err) // nothing is to be built
-		}
-		return err
-	})
-	result, err := b.solve(ctx, r, exports, watch, mayPush)
+	asking, stop := context.WithCancel(ctx)
+	var mayPush errgroup.Group
+	mayPush.Go(func() error { return b.checkRepositories(asking, exports.repos) })
+	result, err := b.solve(ctx, r, exports, watch, mayPush.Wait)
+	stop() // where the build did not get that far
+	_ = mayPush.Wait()
 	if err := errors.Join(err, exports.finish(err != nil)); err != nil {
 		return result, err
 	}
@@ -127,12 +120,11 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 	return errors.Join(errs...)
 }
 
-// solve runs the frontend in this process against the node. Before anything is built, ready has to say that it may be; if it does not, it
-// has ended the context.
+// solve runs the frontend in this process against the node. Before anything is built, ready has to return nil.
 func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher, ready func() error) (result Result, err error) {
-	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) {
+	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) error {
 		result.targets, result.Steps = targets, steps
-		_ = ready()
+		return ready()
 	}, Judged: func(gate []frontend.Judgement) { result.Gate = gate }}
 	response, err := b.run(ctx, r, client.SolveOpt{Exports: exports.entries}, watch, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 		return front.Build(ctx, waiting{c, ready})

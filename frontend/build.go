@@ -35,8 +35,9 @@ type build struct {
 	groups    map[string]*group
 	images    map[string]dockerfile.BaseImage // that stages are built from, looked at so far
 	answers   []answer
-	most      int // targets at once; 0 is automatic
-	bound     parallel
+	most      int            // targets at once; 0 is automatic
+	whole     *bound         // of whole targets
+	solves    *bound         // of their solves
 	builds    bool           // targets are going to be built, not only asked about
 	ahead     sync.WaitGroup // what was asked for ahead of its use
 	// mu guards host while targets are built: one of them may find an emulator.

@@ -22,8 +22,9 @@ import (
 type Config struct {
 	// Planned is called, before anything is built, with the targets that the request or the Dockerfile's header named
 	// (none if neither did) and how each stage is going to be run for each; and again if a target has to be built in another way.
-	// Nil means nobody asks. It is not called for a subrequest or where another frontend is asked.
-	Planned func(targets []platforms.Platform, steps []dockerfile.Step)
+	// Its error is the build's; after the first call, nothing is built then. Nil means nobody asks. It is not called for a subrequest or where another
+	// frontend is asked.
+	Planned func(targets []platforms.Platform, steps []dockerfile.Step) error
 	// Judged is called, when all targets have been built, with what the gate found for each, in the order of the targets; also if some of them
 	// failed. Nil means nobody asks.
 	Judged func([]Judgement)
@@ -68,7 +69,9 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	defer b.ahead.Wait()
 	err = b.plan(ctx)
 	if cfg.Planned != nil {
-		cfg.Planned(b.named(), b.steps())
+		if refused := cfg.Planned(b.named(), b.steps()); err == nil {
+			err = refused
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -79,7 +82,9 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	before := b.steps()
 	res, err := b.run(ctx)
 	if after := b.steps(); cfg.Planned != nil && !reflect.DeepEqual(before, after) {
-		cfg.Planned(b.named(), after)
+		if refused := cfg.Planned(b.named(), after); err == nil {
+			err = refused
+		}
 	}
 	if cfg.Judged != nil {
 		cfg.Judged(b.judgements())

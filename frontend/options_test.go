@@ -75,6 +75,11 @@ func TestReadRequest(t *testing.T) {
 			err:  `linux/arm64:manifold:platforms: platforms cannot be given per target`,
 		},
 		{
+			name: "max-parallelism",
+			opts: map[string]string{"build-arg:MANIFOLD_MAX_PARALLELISM": "3", "platform": "linux/amd64"},
+			want: []string{"max-parallelism  3"}, rest: []string{"platform"},
+		},
+		{
 			name: "max-parallelism per target",
 			opts: map[string]string{"linux/arm64:manifold:max-parallelism": "2"},
 			err:  `linux/arm64:manifold:max-parallelism: max-parallelism cannot be given per target`,

@@ -16,38 +16,36 @@ const labelHostname = "org.mobyproject.buildkit.worker.hostname"
 // leastParallel is how many targets are built at once even by one CPU: while one of them fetches, the other compiles.
 const leastParallel = 2
 
-// parallel bounds how many targets are built at once. Compilers use every CPU by themselves; more of them at once than there are CPUs
-// only take the caches from each other.
-type parallel struct {
-	// sem is nil where nothing is bounded.
-	sem *semaphore.Weighted
+// bound is how many targets are built at once. Nil counts no target.
+type bound struct {
+	*semaphore.Weighted
+
 	// some are the targets that are counted; nil means all.
 	some map[*target]bool
 }
 
-// newParallel is the bound of a build: what max-parallelism says, for every target, else the CPUs of the machine, for those that
-// compile on the build platform. Where this process does not run on the node's machine, nobody knows how many CPUs that has, and BuildKit
-// is given everything at once.
-func (b *build) newParallel() parallel {
-	if b.most > 0 {
-		return parallel{sem: semaphore.NewWeighted(int64(b.most))}
+// setBounds bounds the build: what max-parallelism says holds for every target until it has passed the gate; without it, targets that compile on
+// the build platform are solved as many at a time as the machine has CPUs. Compilers use every CPU by themselves; more of them at once only
+// take the caches from each other. Where this process does not run on the node's machine, nobody knows how many CPUs that has, and BuildKit is
+// given everything at once.
+func (b *build) setBounds() {
+	switch {
+	case b.most > 0:
+		b.whole = &bound{semaphore.NewWeighted(int64(b.most)), nil}
+	case b.onNode():
+		b.solves = &bound{semaphore.NewWeighted(int64(max(runtime.GOMAXPROCS(0), leastParallel))), b.compiling()}
 	}
-	if !b.onNode() {
-		return parallel{}
-	}
-	n := max(runtime.GOMAXPROCS(0), leastParallel)
-	return parallel{sem: semaphore.NewWeighted(int64(n)), some: b.compiling()}
 }
 
 // start waits until a target may be built and returns what to call when it is. The error is the context's.
-func (p parallel) start(ctx context.Context, t *target) (done func(), err error) {
-	if p.sem == nil || p.some != nil && !p.some[t] {
+func (n *bound) start(ctx context.Context, t *target) (done func(), err error) {
+	if n == nil || n.some != nil && !n.some[t] {
 		return func() {}, nil
 	}
-	if err := p.sem.Acquire(ctx, 1); err != nil {
+	if err := n.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
-	return func() { p.sem.Release(1) }, nil
+	return func() { n.Release(1) }, nil
 }
 
 // onNode reports whether this process runs on the machine of the node.

@@ -1,11 +1,13 @@
 package frontend
 
 import (
+	"os"
 	"slices"
 	"testing"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/frontend/gateway/client"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/platforms"
@@ -58,6 +60,44 @@ func TestCompiling(t *testing.T) {
 			}
 			if !slices.Equal(got, tc.want) {
 				t.Errorf("bounded are %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// labelled is a gateway client of a node whose worker names its machine.
+type labelled struct {
+	client.Client
+
+	hostname string
+}
+
+func (l labelled) BuildOpts() client.BuildOpts {
+	return client.BuildOpts{Workers: []client.WorkerInfo{{Labels: map[string]string{labelHostname: l.hostname}}}}
+}
+
+// TestBounds: CPUs count only where the node is this machine; what the request says counts everywhere and for every target.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	own, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, hostname string
+		most           int
+		whole, solves  bool
+	}{
+		{"this machine", own, 0, false, true},
+		{"another machine", own + "-not", 0, false, false},
+		{"asked for", own + "-not", 1, true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			b := &build{started: labelled{hostname: tc.hostname}, most: tc.most}
+			b.setBounds()
+			if (b.whole != nil) != tc.whole || (b.solves != nil) != tc.solves {
+				t.Errorf("whole targets are bounded: %t, their solves: %t", b.whole != nil, b.solves != nil)
 			}
 		})
 	}

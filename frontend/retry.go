@@ -19,6 +19,11 @@ const RuleBuiltAgain = "BuiltAgainUnderEmulation"
 // runTarget builds one target. Where a stage was moved to the build platform in vain, the target is built once more with that
 // stage on the target itself: moving must not make a build fail, or differ, that would have passed.
 func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
+	end, err := b.whole.start(ctx, t)
+	if err != nil {
+		return built{err: err}
+	}
+	defer end()
 	var refused []dockerfile.Refusal
 	for {
 		out, more := b.attempt(ctx, t, warn && len(refused) == 0)
@@ -93,12 +98,17 @@ func (b *build) attempt(ctx context.Context, t *target, warn bool) (built, []doc
 			checks = append(checks, p)
 		}
 	}
+	end, err := b.solves.start(ctx, t)
+	if err != nil {
+		return built{err: err}, nil
+	}
 	refusals := make([]*dockerfile.Refusal, len(checks))
 	for i, p := range checks {
 		wg.Go(func() { refusals[i] = b.refuse(ctx, t, p) })
 	}
 	out := b.solveTarget(ctx, t, warn)
 	wg.Wait()
+	end()
 	var refused []dockerfile.Refusal
 	for _, r := range refusals {
 		if r != nil {

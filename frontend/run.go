@@ -35,7 +35,7 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 	done := make([]built, len(b.targets))
 	warned := map[string]bool{}
 	var wg sync.WaitGroup
-	b.bound = b.newParallel()
+	b.setBounds()
 	for i, t := range b.targets {
 		// Warnings are the same for every target of a file; the first one's are shown.
 		warn := !warned[t.group.src.Filename]
@@ -86,11 +86,6 @@ func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
 	if err != nil {
 		return built{err: fmt.Errorf("marshalling the LLB definition: %w", err)}
 	}
-	end, err := b.bound.start(ctx, t)
-	if err != nil {
-		return built{err: err}
-	}
-	defer end()
 	// Without Evaluate the target would only be run by the exporter, whose first failure hides all others, or by the gate, without cache imports.
 	res, err := b.client.Solve(ctx, client.SolveRequest{
 		Definition: def.ToPB(), CacheImports: t.group.ui.CacheImports, Evaluate: !t.implicit || t.verify != verifyOff || len(t.tests) > 0,
