@@ -29,6 +29,8 @@ type Builder struct {
 	// Registry is how this process reaches registries; the zero value is Docker's way. BuildKit reaches them by its
 	// own configuration, with the same credentials.
 	Registry index.Registry
+	// CacheDir is a folder in which is remembered what base images hold: see [frontend.Config]. Empty means that nothing is remembered.
+	CacheDir string
 }
 
 // Result is what a build made.
@@ -122,7 +124,7 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 
 // solve runs the frontend in this process against the node. Before anything is built, ready has to return nil.
 func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher, ready func() error) (result Result, err error) {
-	front := frontend.Config{Planned: func(targets []platforms.Platform, steps []dockerfile.Step) error {
+	front := frontend.Config{CacheDir: b.CacheDir, Planned: func(targets []platforms.Platform, steps []dockerfile.Step) error {
 		result.targets, result.Steps = targets, steps
 		return ready()
 	}, Judged: func(gate []frontend.Judgement) { result.Gate = gate }}

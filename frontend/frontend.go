@@ -28,6 +28,9 @@ type Config struct {
 	// Judged is called, when all targets have been built, with what the gate found for each, in the order of the targets; also if some of them
 	// failed. Nil means nobody asks.
 	Judged func([]Judgement)
+	// CacheDir is a folder in which is remembered what base images hold, by their digests, so that the gate need not read them again. It is made
+	// if need be. Empty means that nothing is remembered; the image's own gate needs nothing. A build whose source policy replaces images must not share it.
+	CacheDir string
 }
 
 // Build answers one gateway request: it builds every target and returns one result for all of them, or answers a
@@ -41,7 +44,7 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	if err != nil {
 		return nil, err
 	}
-	b.started = c
+	b.started, b.cacheDir = c, cfg.CacheDir
 	forwardable, capsErr := checkCaps(b.rest["frontend.caps"])
 	if capsErr != nil && !forwardable {
 		return nil, capsErr

@@ -15,7 +15,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
@@ -97,7 +96,10 @@ func (b *build) verify(ctx context.Context, t *target, out built) (verify.Report
 	}
 	report, ok, err := b.scan(ctx, t, out, image, want)
 	if !ok && err == nil {
-		report, err = verify.FS(refFS{ctx, out.result.Reference}, image, want)
+		var files verify.Files
+		if files, err = b.files(ctx, out); err == nil {
+			report, err = files.Report(image, want)
+		}
 	}
 	if err == nil && len(report.Refused) > 0 {
 		report.Excuse(b.fromBase(ctx, t, out))
@@ -141,7 +143,7 @@ func (b *build) baseOf(ctx context.Context, t *target, out built) (client.Refere
 	return res.SingleRef()
 }
 
-// imageSource is the part of a definition that fetches an image: the same vertex, and so the same bytes.
+// imageSource is the part of a definition that fetches an image.
 func imageSource(def *pb.Definition, image dockerfile.StageImage) (*pb.Definition, error) {
 	want, err := reference.ParseNormalizedNamed(image.Name)
 	if err != nil {
@@ -160,12 +162,7 @@ func imageSource(def *pb.Definition, image dockerfile.StageImage) (*pb.Definitio
 		if err != nil || !sameImage(got, want) || platforms.FromOCI(op.GetPlatform().Spec()) != image.Platform {
 			continue
 		}
-		id := digest.FromBytes(dt)
-		last, err := (&pb.Op{Inputs: []*pb.Input{{Digest: id.String()}}}).MarshalVT()
-		if err != nil {
-			return nil, err
-		}
-		return &pb.Definition{Def: [][]byte{dt, last}, Metadata: map[string]*pb.OpMetadata{id.String(): def.GetMetadata()[id.String()]}}, nil
+		return vertex(def, dt)
 	}
 	return nil, fmt.Errorf("%s is not fetched", image.Name)
 }

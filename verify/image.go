@@ -61,11 +61,11 @@ func Image(ctx context.Context, p content.Provider, manifest ocispec.Descriptor,
 // [os.DirFS] does; entries of its directories that have a method ReadLink() (string, error) themselves are asked instead. Several files are
 // read at once. Want.Likely means nothing elsewhere.
 func FS(root fs.FS, image ocispec.Image, want Want) (Report, error) {
-	t, err := scanFS(root, want.Likely)
+	files, err := Scan(root, want.Likely)
 	if err != nil {
 		return Report{}, err
 	}
-	return t.inspect(readConfig(image), want)
+	return files.Report(image, want)
 }
 
 // Reader verifies images that have layers in common: each layer is read once.

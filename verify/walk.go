@@ -43,9 +43,9 @@ type task struct {
 	file fs.DirEntry // nil for a directory
 }
 
-// scanFS reads a whole root filesystem. Links are read if the file system has them (io/fs.ReadLinkFS).
-func scanFS(root fs.FS, likely bool) (tree, error) {
-	w := &walk{root: root, likely: likely, waiting: []task{{name: "."}}, tree: tree{}}
+// scanFS reads a root filesystem from one directory on. Links are read if the file system has them (io/fs.ReadLinkFS).
+func scanFS(root fs.FS, likely bool, from string) (tree, error) {
+	w := &walk{root: root, likely: likely, waiting: []task{{name: from}}, tree: tree{}}
 	w.more.L = &w.mu
 	var wg sync.WaitGroup
 	for range parallelFiles {

@@ -41,6 +41,15 @@ func dialOrStart(ctx context.Context, s streams, address string) (*builder.Node,
 	return builder.StartPrivate(ctx, dir)
 }
 
+// cacheDir is where is kept what may be deleted at any time; empty if the user has no such folder.
+func cacheDir() string {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(base, "manifold", "bases")
+}
+
 // stateDir is where a private BuildKit's cache is kept, by the XDG Base Directory Specification.
 func stateDir() (string, error) {
 	if base := os.Getenv("XDG_STATE_HOME"); base != "" {

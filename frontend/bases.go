@@ -1,0 +1,218 @@
+package frontend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/manifold-build/manifold/verify"
+)
+
+// Through the gateway every directory of an image is a round trip, and every file that may be a program is one more. Most of them are the base
+// image's, which its digest names for ever: what is in there is read once and remembered in a folder. Where an image is a base and copies, only the
+// places that were copied to are then read.
+
+const (
+	maxBases    = 128     // base images that are remembered
+	maxBaseSize = 8 << 20 // of one, in bytes
+)
+
+// files reads what counts in a target's image.
+func (b *build) files(ctx context.Context, out built) (verify.Files, error) {
+	root := refFS{ctx, out.result.Reference}
+	if b.cacheDir != "" {
+		files, ok, err := b.sinceBase(ctx, out, root)
+		if ok || err != nil {
+			return files, err
+		}
+	}
+	return verify.Scan(root, true)
+}
+
+// sinceBase reads what was copied onto a target's base image, and adds what is known of that. Not ok means that the image is something else than a
+// base image and copies, or that it cannot be told apart.
+func (b *build) sinceBase(ctx context.Context, out built, root refFS) (_ verify.Files, ok bool, _ error) {
+	def, err := out.converted.State.Marshal(ctx)
+	if err != nil {
+		return verify.Files{}, false, err
+	}
+	base, paths, ok := copiesOf(again(def))
+	if !ok {
+		return verify.Files{}, false, nil
+	}
+	var known verify.Files
+	if base != nil {
+		if known, err = b.baseFiles(ctx, base); err != nil {
+			return verify.Files{}, false, err
+		}
+	}
+	return known.Copied(root, true, paths)
+}
+
+// baseFiles is what counts in a base image, as it is remembered, or else read.
+func (b *build) baseFiles(ctx context.Context, base *pb.Definition) (files verify.Files, _ error) {
+	memory := bases(b.cacheDir)
+	key := digest.FromBytes(base.GetDef()[0])
+	if memory.get(key, &files) {
+		return files, nil
+	}
+	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: base, Evaluate: true})
+	if err != nil {
+		return files, fmt.Errorf("the base image: %w", err)
+	}
+	ref, err := res.SingleRef()
+	if err != nil {
+		return files, err
+	}
+	if files, err = verify.Scan(refFS{ctx, ref}, true); err != nil {
+		return files, fmt.Errorf("the base image: %w", err)
+	}
+	memory.put(key, files)
+	return files, nil
+}
+
+// copiesOf takes a definition apart into a base image, nil for none, and the paths that are copied to, in order. Not ok means that it is something else: a
+// command changes whatever it likes, and an archive is unpacked by rules of its own.
+func copiesOf(def *pb.Definition) (base *pb.Definition, paths []string, ok bool) {
+	ops := map[digest.Digest]*pb.Op{}
+	bytes := map[digest.Digest][]byte{}
+	var last *pb.Op
+	for _, dt := range def.GetDef() {
+		var op pb.Op
+		if err := op.UnmarshalVT(dt); err != nil {
+			return nil, nil, false
+		}
+		id := digest.FromBytes(dt)
+		ops[id], bytes[id], last = &op, dt, &op
+	}
+	if len(last.GetInputs()) != 1 {
+		return nil, nil, false // scratch
+	}
+	at := last.GetInputs()[0]
+	for {
+		id := digest.Digest(at.GetDigest())
+		op := ops[id]
+		if name, ok := strings.CutPrefix(op.GetSource().GetIdentifier(), "docker-image://"); ok {
+			slices.Reverse(paths)
+			base, err := vertex(def, bytes[id])
+			return base, paths, err == nil && strings.Contains(name, "@sha256:")
+		}
+		to, input, ok := copies(op.GetFile(), at.GetIndex(), len(op.GetInputs()))
+		if paths = append(paths, to...); !ok {
+			return nil, nil, false
+		}
+		if input < 0 {
+			slices.Reverse(paths)
+			return nil, paths, true
+		}
+		at = op.GetInputs()[input]
+	}
+}
+
+// vertex is the definition of one vertex of another definition, which has no inputs: the same vertex, and so the same bytes.
+func vertex(def *pb.Definition, dt []byte) (*pb.Definition, error) {
+	id := digest.FromBytes(dt).String()
+	last, err := (&pb.Op{Inputs: []*pb.Input{{Digest: id}}}).MarshalVT()
+	if err != nil {
+		return nil, err
+	}
+	return &pb.Definition{Def: [][]byte{dt, last}, Metadata: map[string]*pb.OpMetadata{id: def.GetMetadata()[id]}}, nil
+}
+
+// copies follows an output of a file operation back to the input that it changes, which is negative for scratch, and lists the paths that it copies to, the
+// last first.
+func copies(op *pb.FileOp, output int64, inputs int) (paths []string, input int64, ok bool) {
+	i := slices.IndexFunc(op.GetActions(), func(a *pb.FileAction) bool { return a.GetOutput() == output })
+	for i >= 0 {
+		a := op.GetActions()[i]
+		switch c := a.GetCopy(); {
+		case a.GetMkdir() != nil: // a directory counts for nothing
+		case c == nil, c.GetAttemptUnpackDockerCompatibility(), c.GetAlwaysReplaceExistingDestPaths():
+			return nil, 0, false
+		case !c.GetFollowSymlink() && !onlyRoot(c):
+			return nil, 0, false // a link may be copied to the very path
+		default:
+			paths = append(paths, c.GetDest())
+		}
+		if input = a.GetInput(); input < int64(inputs) {
+			return paths, input, true
+		}
+		i = int(input) - inputs // the output of an earlier action
+		if i >= len(op.GetActions()) {
+			return nil, 0, false
+		}
+	}
+	return nil, 0, false
+}
+
+// onlyRoot reports whether a copy takes a whole root, which is a directory.
+func onlyRoot(c *pb.FileActionCopy) bool { return c.GetSrc() == "/" && !c.GetAllowWildcard() }
+
+// bases is the folder in which base images are remembered.
+type bases string
+
+// get reads what is remembered. A file that cannot be read is as good as none.
+func (d bases) get(key digest.Digest, to *verify.Files) bool {
+	dt, err := os.ReadFile(d.file(key))
+	return err == nil && json.Unmarshal(dt, to) == nil
+}
+
+// put remembers. What cannot be written is read again.
+func (d bases) put(key digest.Digest, files verify.Files) {
+	dt, err := json.Marshal(files)
+	if err != nil || len(dt) > maxBaseSize || os.MkdirAll(string(d), 0o700) != nil {
+		return
+	}
+	f, err := os.CreateTemp(string(d), ".new-*")
+	if err != nil {
+		return
+	}
+	_, err = f.Write(dt)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), d.file(key))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	d.prune()
+}
+
+// file is where a base image is remembered by this very program: another version may look for other things.
+func (d bases) file(key digest.Digest) string {
+	program := ""
+	if name, err := os.Executable(); err == nil {
+		if info, err := os.Stat(name); err == nil {
+			program = fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return filepath.Join(string(d), digest.FromString(key.String()+program).Encoded()+".json")
+}
+
+// prune forgets the oldest.
+func (d bases) prune() {
+	list, err := os.ReadDir(string(d))
+	if err != nil || len(list) <= maxBases {
+		return
+	}
+	age := func(e fs.DirEntry) int64 {
+		info, err := e.Info()
+		if err != nil {
+			return 0
+		}
+		return info.ModTime().UnixNano()
+	}
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return int(age(a) - age(b)) })
+	for _, e := range list[:len(list)-maxBases] {
+		_ = os.Remove(filepath.Join(string(d), e.Name()))
+	}
+}
