@@ -115,7 +115,9 @@ func (b *build) open(ctx context.Context, opts map[string]string) (*group, error
 // openFirst reads the Dockerfile of the first target that the request names, or else of the build platform.
 func (b *build) openFirst(ctx context.Context) (*group, error) {
 	first := b.host.Native
-	if list, err := platforms.ParseList(b.rest[keyPlatform]); err == nil && len(list) > 0 {
+	list, err := platforms.ParseList(b.rest[keyPlatform])
+	named := err == nil && len(list) > 0
+	if named {
 		first = list[0]
 	}
 	opts, err := b.request.apply(b.rest, first)
@@ -123,7 +125,9 @@ func (b *build) openFirst(ctx context.Context) (*group, error) {
 		return nil, err
 	}
 	// dockerui reads the platforms too, and takes the missing parts of one from the machine it runs on.
-	delete(opts, keyPlatform)
+	if delete(opts, keyPlatform); named {
+		opts[keyPlatform] = platforms.Format(list)
+	}
 	return b.open(ctx, opts)
 }
 
@@ -142,6 +146,8 @@ func (b *build) resolve(ctx context.Context, first *group) error {
 	}
 	if len(list) > 0 {
 		b.rest[keyPlatform] = platforms.Format(list)
+	}
+	if first.opts[keyPlatform] != b.rest[keyPlatform] {
 		b.groups = map[string]*group{} // read without the platforms
 	}
 	for _, p := range list {

@@ -33,22 +33,22 @@ func (f Format) String() string {
 
 // Code says what a file's machine code is for.
 type Code struct {
-	Format Format
+	Format Format `json:"format,omitzero"`
 	// OS is the operating system in Go's spelling; empty where the file does not say, as most ELF files do not.
-	OS string
+	OS string `json:"os,omitzero"`
 	// Arch is the architecture in Go's spelling, or a description of one that Go has no name for ("s390", "ELF machine 94").
 	// It is empty if the file runs anywhere, as managed code does.
-	Arch string
+	Arch string `json:"arch,omitzero"`
 	// Level is the least variant of the architecture that runs it ("v7" of arm); empty where the file does not say.
-	Level string
+	Level string `json:"level,omitzero"`
 	// HardFloat reports whether floating-point arguments are passed in registers, on arm.
-	HardFloat bool
+	HardFloat bool `json:"hardFloat,omitzero"`
 	// Interp is the program that loads it (PT_INTERP); empty if it is static, a library or an object file.
-	Interp string
+	Interp string `json:"interp,omitzero"`
 	// Object reports whether it is an object file or a core dump, which nothing executes.
-	Object bool
+	Object bool `json:"object,omitzero"`
 	// Invalid says what is wrong with the file's headers; empty if nothing is. Such a file fits no platform.
-	Invalid string
+	Invalid string `json:"invalid,omitzero"`
 }
 
 // String describes what the code is for: "arm64", "arm/v7", "windows/amd64".

@@ -59,7 +59,7 @@ func (f Files) Copied(root fs.FS, likely bool, paths []string) (_ Files, ok bool
 	// A link that was copied may have led a later copy elsewhere.
 	for i, p := range paths {
 		if at, err := out.resolve(p); err != nil || at != places[i] {
-			return Files{}, false, nil
+			return Files{}, false, nil //nolint:nilerr // reading everything tells what is wrong
 		}
 	}
 	return Files{out}, true, nil

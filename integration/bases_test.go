@@ -1,0 +1,91 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/manifold-build/manifold/builder"
+	"github.com/manifold-build/manifold/integration/sandbox"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// copiers put files onto a base image in ways that are told from the definition, and in ways that are not.
+var copiers = map[string]string{
+	"file":        "COPY --chmod=755 tool /usr/local/bin/tool\n",
+	"directory":   "COPY tree /opt/\n",
+	"linked":      "COPY --chmod=755 tool /sbin/../linked/tool\n",
+	"overwritten": "COPY Dockerfile /bin/busybox\n",
+	"under":       "WORKDIR /opt\nCOPY tree ./\nCOPY --chmod=755 tool sub/tool\n",
+	"led away":    "COPY links /opt/\nCOPY --chmod=755 tool /opt/away/tool\n",
+	"parallel":    "COPY --link --chmod=755 tool /opt/tool\n",
+	"archive":     "ADD tree.tar /opt/\n",
+	"command":     "COPY --chmod=755 tool /opt/tool\nRUN cp /opt/tool /usr/bin/other && rm /bin/wget\n",
+	"heredoc":     "COPY --chmod=755 <<EOF /opt/script\n#!/bin/missing\nEOF\n",
+	"none":        "LABEL nothing=copied\n",
+	"everything":  "COPY . /\n",
+	"wildcard":    "COPY --chmod=755 t?ol nothing* /opt/\n",
+	"build stage": "COPY --from=busybox:1.35 /bin/busybox /bin/other\n",
+}
+
+// TestRememberedBases builds with a base image that is remembered, and with one that is read: the gate finds the same.
+func TestRememberedBases(t *testing.T) {
+	sb := sandbox.Start(t)
+	node := dial(t, sb.Node.Addr)
+	dir, cache := t.TempDir(), filepath.Join(t.TempDir(), "bases")
+	for _, sub := range []string{"tree/sub", "links"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, dir, "tool", "#!/bin/sh\n")
+	write(t, dir, "tree/sub/lib.so", "\x7fELF")
+	if err := os.Symlink("/srv", filepath.Join(dir, "links", "away")); err != nil {
+		t.Fatal(err)
+	}
+	mustExec(t, sb, "tar", "-C", filepath.Join(dir, "tree"), "-cf", filepath.Join(dir, "tree.tar"), ".")
+	// A base with a link among its directories.
+	write(t, dir, "Dockerfile", "FROM busybox:1.35\nRUN mkdir -p /srv/linked && ln -s srv/linked /linked\n")
+	mustExec(t, sb, "manifold", "build", "--progress=plain", "-t", sb.Ref("linked-base"), "--push", dir)
+
+	build := func(name, cache string) builder.Result {
+		t.Helper()
+		result, err := builder.Builder{Node: node, CacheDir: cache}.Build(t.Context(), builder.Request{
+			Context: dir, Targets: []platforms.Platform{{OS: "linux", Architecture: "amd64"}}, Gate: builder.Gate{Verify: "warn"},
+		})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return result
+	}
+	for _, base := range []string{sb.Ref("linked-base"), "scratch"} {
+		for name, text := range copiers {
+			if base == "scratch" && name == "command" {
+				continue
+			}
+			write(t, dir, "Dockerfile", "FROM "+base+"\n"+text)
+			want := build(name, "")
+			for range 2 { // the first may have to read the base
+				if diff := cmp.Diff(want.Gate[0].Report, build(name, cache).Gate[0].Report); diff != "" {
+					t.Errorf("%s on %s: (-read +remembered)\n%s", name, base, diff)
+				}
+			}
+		}
+	}
+	list, err := os.ReadDir(cache)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d bases are remembered, %v", len(list), err)
+	}
+	// It is remembered indeed, and not read again.
+	write(t, cache, list[0].Name(), "[]")
+	write(t, dir, "Dockerfile", "FROM "+sb.Ref("linked-base")+"\n"+copiers["file"])
+	if found := build("file", cache).Gate[0].Report; found.Fitting > 0 {
+		t.Errorf("%d programs are found in an empty base", found.Fitting)
+	}
+	write(t, dir, "Dockerfile", "FROM "+sb.Ref("linked-base")+"\n"+copiers["command"])
+	if found := build("command", cache).Gate[0].Report; found.Fitting == 0 {
+		t.Error("what a command left is not read")
+	}
+}
