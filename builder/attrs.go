@@ -19,7 +19,9 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	attrs := map[string]string{}
 	maps.Copy(attrs, r.Options)
 	opt.FrontendAttrs = attrs
-	opt.LocalMounts = map[string]fsutil.FS{}
+	if opt.LocalMounts == nil {
+		opt.LocalMounts = map[string]fsutil.FS{}
+	}
 	opt.OCIStores = map[string]content.Store{}
 	c := contexts{request: r, opt: opt}
 	defer func() {

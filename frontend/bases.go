@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
@@ -27,9 +28,19 @@ const (
 	maxBaseSize = 8 << 20 // of one, in bytes
 )
 
-// files reads what counts in a target's image.
-func (b *build) files(ctx context.Context, out built) (verify.Files, error) {
-	root := refFS{ctx, out.result.Reference}
+// maxFolders is how many folders of an image are listed through the gateway if there is another way.
+const maxFolders = 64
+
+// errManyFolders says that they are more.
+var errManyFolders = errors.New("many folders")
+
+// files reads what counts in a target's image. The error is errManyFolders if they are more than those, unless few is 0.
+func (b *build) files(ctx context.Context, out built, few int) (verify.Files, error) {
+	root := refFS{ctx: ctx, ref: out.result.Reference}
+	if few > 0 {
+		root.left = &atomic.Int64{}
+		root.left.Store(int64(few))
+	}
 	if b.cacheDir != "" {
 		files, ok, err := b.sinceBase(ctx, out, root)
 		if ok || err != nil {
@@ -74,7 +85,7 @@ func (b *build) baseFiles(ctx context.Context, base *pb.Definition) (files verif
 	if err != nil {
 		return files, err
 	}
-	if files, err = verify.Scan(refFS{ctx, ref}, true); err != nil {
+	if files, err = verify.Scan(refFS{ctx: ctx, ref: ref}, true); err != nil {
 		return files, fmt.Errorf("the base image: %w", err)
 	}
 	memory.put(key, files)

@@ -28,6 +28,7 @@ type build struct {
 	client    client.Client
 	started   client.Client     // as BuildKit gave it
 	cacheDir  string            // as in Config
+	program   Program           // as in Config
 	request   settings          // Manifold's options in the request
 	rest      map[string]string // the request's other options
 	host      platforms.Host

@@ -31,6 +31,16 @@ type Config struct {
 	// CacheDir is a folder in which is remembered what base images hold, by their digests, so that the gate need not read them again. It is made
 	// if need be. Empty means that nothing is remembered; the image's own gate needs nothing. A build whose source policy replaces images must not share it.
 	CacheDir string
+	// Program is what the gate may run on the node to read an image, where this process was not started from the frontend's image. The zero value means
+	// that every image is read through the gateway.
+	Program Program
+}
+
+// Program is one that answers [ScanCommand] by [Scan]. It is run without any other file, so it has to be linked statically, for the build platform; and
+// only if this process is on the node's machine: elsewhere sending it may take longer than it saves.
+type Program struct {
+	// Folder is the name of the client's local folder that holds it, and Path where it is in there.
+	Folder, Path string
 }
 
 // Build answers one gateway request: it builds every target and returns one result for all of them, or answers a
@@ -44,7 +54,7 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	if err != nil {
 		return nil, err
 	}
-	b.started, b.cacheDir = c, cfg.CacheDir
+	b.started, b.cacheDir, b.program = c, cfg.CacheDir, cfg.Program
 	forwardable, capsErr := checkCaps(b.rest["frontend.caps"])
 	if capsErr != nil && !forwardable {
 		return nil, capsErr

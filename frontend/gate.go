@@ -94,17 +94,35 @@ func (b *build) verify(ctx context.Context, t *target, out built) (verify.Report
 	if out.result.Reference == nil {
 		return verify.FS(nothing{}, image, want)
 	}
-	report, ok, err := b.scan(ctx, t, out, image, want)
-	if !ok && err == nil {
-		var files verify.Files
-		if files, err = b.files(ctx, out); err == nil {
-			report, err = files.Report(image, want)
-		}
-	}
+	report, err := b.look(ctx, t, out, image, want)
 	if err == nil && len(report.Refused) > 0 {
 		report.Excuse(b.fromBase(ctx, t, out))
 	}
 	return report, err
+}
+
+// look finds out what is in an image. In the frontend's own image that is one exec; elsewhere files are asked for one by one, which is the less work unless they
+// are in very many folders.
+func (b *build) look(ctx context.Context, t *target, out built, image ocispec.Image, want verify.Want) (verify.Report, error) {
+	report, ok, err := b.scan(ctx, t, out, image, want, false)
+	if ok || err != nil {
+		return report, err
+	}
+	few := maxFolders
+	if b.program.Folder == "" || !b.onNode() {
+		few = 0
+	}
+	files, err := b.files(ctx, out, few)
+	if errors.Is(err, errManyFolders) {
+		if report, ok, err = b.scan(ctx, t, out, image, want, true); ok || err != nil {
+			return report, err
+		}
+		files, err = b.files(ctx, out, 0)
+	}
+	if err != nil {
+		return report, err
+	}
+	return files.Report(image, want)
 }
 
 // fromBase tells what came with the base image of a target. The image is only looked at if it is asked.

@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
@@ -21,6 +22,8 @@ import (
 type refFS struct {
 	ctx context.Context //nolint:containedctx // io/fs has none
 	ref client.Reference
+	// left is how many folders may still be listed. Nil means all.
+	left *atomic.Int64
 }
 
 var (
@@ -45,6 +48,9 @@ func (r refFS) Open(name string) (fs.File, error) { return &refFile{fs: r, name:
 
 // ReadDir lists a directory.
 func (r refFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	if r.left != nil && r.left.Add(-1) < 0 {
+		return nil, errManyFolders
+	}
 	list, err := r.list(name, names{})
 	if err != nil {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}

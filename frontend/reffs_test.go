@@ -62,7 +62,7 @@ func TestLargeDirectories(t *testing.T) {
 			t.Parallel()
 			calls := 0
 			limit := max(2, len(names)/4)
-			list, err := refFS{t.Context(), smallMessages{names: names, limit: limit, calls: &calls}}.ReadDir("some/dir")
+			list, err := refFS{ctx: t.Context(), ref: smallMessages{names: names, limit: limit, calls: &calls}}.ReadDir("some/dir")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,11 +20,12 @@ import (
 // ScanCommand is the first argument with which the frontend's image is run to verify a root filesystem that is mounted in it.
 const ScanCommand = "scan"
 
-// Where the scan finds the image, and where it leaves its report.
+// Where the scan finds the image, where it leaves its report, and where a program lies that comes from the client.
 const (
-	scanImage  = "/run/manifold/image"
-	scanResult = "/run/manifold/result"
-	scanReport = "report.json"
+	scanImage   = "/run/manifold/image"
+	scanResult  = "/run/manifold/result"
+	scanReport  = "report.json"
+	scanProgram = "/run/manifold/program"
 )
 
 // scanRequest is what a scan is asked, as the command's second argument.
@@ -70,12 +71,41 @@ func (b *build) image() (*llb.State, error) {
 	return nil, nil //nolint:nilnil // a process of its own
 }
 
-// scan verifies a target's image by an exec of the frontend's own image on the build platform, which is cached like every other. Not ok means
-// that this process was not started from an image, or that the exec failed.
-func (b *build) scan(ctx context.Context, t *target, out built, image ocispec.Image, want verify.Want) (report verify.Report, ok bool, err error) {
-	self, err := b.image()
-	if err != nil || self == nil {
-		return report, false, err
+// scanBy is how an exec scans an image: in the frontend's own image, or by a program that the client sends. Not ok means that there is neither.
+func (b *build) scanBy(sent bool) (root llb.State, program string, opts []llb.RunOption, ok bool) {
+	if !sent {
+		self, err := b.image()
+		if err != nil || self == nil {
+			return root, "", nil, false
+		}
+		return *self, os.Args[0], nil, true
+	}
+	if b.program.Folder == "" || !b.onNode() {
+		return root, "", nil, false
+	}
+	folder := llb.Local(b.program.Folder, llb.SessionID(b.client.BuildOpts().SessionID), llb.SharedKeyHint(b.program.Folder),
+		llb.IncludePatterns([]string{b.program.Path}), llb.WithCustomName("[internal] load program of the gate"))
+	return llb.Scratch(), path.Join(scanProgram, b.program.Path), []llb.RunOption{llb.AddMount(scanProgram, folder, llb.Readonly)}, true
+}
+
+// scanMount mounts an image that is scanned. What it was made of tells whether it was scanned before, as with an exec's root filesystem: the digest of a whole
+// image's content takes longer to find out than a scan.
+func (b *build) scanMount() []llb.MountOption {
+	caps := b.client.BuildOpts().LLBCaps
+	if caps.Supports(pb.CapExecMountContentCache) != nil {
+		return []llb.MountOption{llb.Readonly}
+	}
+	return []llb.MountOption{llb.Readonly, llb.ContentCache(llb.MountContentCacheOff)}
+}
+
+// scan verifies a target's image by an exec on the build platform, which is cached like every other. Not ok means that there is nothing to run, or that
+// the exec failed.
+func (b *build) scan(
+	ctx context.Context, t *target, out built, image ocispec.Image, want verify.Want, sent bool,
+) (report verify.Report, ok bool, err error) {
+	root, program, opts, ok := b.scanBy(sent)
+	if !ok {
+		return report, false, nil
 	}
 	request, err := json.Marshal(scanRequest{
 		Platform: want.Platform, Config: platforms.FromOCI(image.Platform), Except: want.Except,
@@ -86,10 +116,10 @@ func (b *build) scan(ctx context.Context, t *target, out built, image ocispec.Im
 	if err != nil {
 		return report, false, err
 	}
-	run := self.Run(
-		llb.Args([]string{os.Args[0], ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone),
-		llb.AddMount(scanImage, out.converted.State, llb.Readonly), llb.WithCustomName(fmt.Sprintf("[%s] verify", t.platform)),
-	)
+	run := root.Run(append(opts,
+		llb.Args([]string{program, ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone),
+		llb.AddMount(scanImage, out.converted.State, b.scanMount()...), llb.WithCustomName(fmt.Sprintf("[%s] verify", t.platform)),
+	)...)
 	def, err := run.AddMount(scanResult, llb.Scratch()).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
 	if err != nil {
 		return report, false, err

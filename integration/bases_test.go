@@ -3,9 +3,11 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/buildkit/client"
 
 	"github.com/manifold-build/manifold/builder"
 	"github.com/manifold-build/manifold/integration/sandbox"
@@ -87,5 +89,66 @@ func TestRememberedBases(t *testing.T) {
 	write(t, dir, "Dockerfile", "FROM "+sb.Ref("linked-base")+"\n"+copiers["command"])
 	if found := build("command", cache).Gate[0].Report; found.Fitting == 0 {
 		t.Error("what a command left is not read")
+	}
+}
+
+// TestManyFolders reads an image of very many folders in one step on the node, which is cached, and finds what is found through the gateway.
+func TestManyFolders(t *testing.T) {
+	sb := sandbox.Start(t)
+	node := dial(t, sb.Node.Addr)
+	dir := t.TempDir()
+	program := strings.TrimSpace(mustExec(t, sb, "sh", "-c", "command -v manifold").Stdout)
+	write(t, dir, "foreign", "\x7fELF\x02\x01\x01"+strings.Repeat("\x00", 9)+"\x02\x00\xb7\x00"+strings.Repeat("\x00", 44)) // arm64
+	const (
+		many = "FROM busybox:1.35\nRUN for i in $(seq 300); do mkdir -p /opt/$i/bin; touch /opt/$i/bin/text; done\nCOPY --chmod=755 foreign /opt/200/bin/\n"
+		step = "[linux/amd64] verify"
+	)
+	build := func(program, text string) (builder.Result, map[string]bool) {
+		t.Helper()
+		write(t, dir, "Dockerfile", text)
+		cached := map[string]bool{}
+		result, err := builder.Builder{Node: node, Program: program}.Build(t.Context(), builder.Request{
+			Context: dir, Targets: []platforms.Platform{{OS: "linux", Architecture: "amd64"}}, Gate: builder.Gate{Verify: "warn"},
+			Progress: func(s *client.SolveStatus) {
+				for _, v := range s.Vertexes {
+					if v.Completed != nil {
+						cached[v.Name] = v.Cached
+					}
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result, cached
+	}
+	want, steps := build("", many)
+	if _, ok := steps[step]; ok || len(want.Gate[0].Report.Refused) != 1 {
+		t.Fatalf("without a program: a step %t, %+v", ok, want.Gate[0].Report)
+	}
+	for again := range 2 {
+		got, steps := build(program, many)
+		if cached, ok := steps[step]; !ok || cached != (again == 1) {
+			t.Errorf("build %d: a step %t, cached %t", again, ok, cached)
+		}
+		if diff := cmp.Diff(want.Gate[0].Report, got.Gate[0].Report); diff != "" {
+			t.Errorf("(-gateway +program)\n%s", diff)
+		}
+	}
+	_, steps = build(program, "FROM busybox:1.35\nRUN touch /x\n")
+	if _, ok := steps[step]; ok || len(steps) == 0 {
+		t.Errorf("few folders take a step: %v", steps)
+	}
+	// A program that cannot run there: BuildKit's own reading does.
+	script := t.TempDir()
+	write(t, script, "program", "#!/bin/sh\n")
+	for _, bad := range []string{filepath.Join(script, "program"), filepath.Join(script, "missing")} {
+		got, steps := build(bad, many)
+		if _, ok := steps[step]; ok {
+			t.Errorf("%s is run", bad)
+		}
+		if diff := cmp.Diff(want.Gate[0].Report, got.Gate[0].Report); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", bad, diff)
+		}
 	}
 }

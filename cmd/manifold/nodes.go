@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/manifold-build/manifold/builder"
+	"github.com/manifold-build/manifold/frontend"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -39,6 +40,23 @@ func dialOrStart(ctx context.Context, s streams, address string) (*builder.Node,
 	}
 	fmt.Fprintf(s.err, "no BuildKit at %s: using a private one, its cache is in %s\n", builder.DefaultAddress, dir)
 	return builder.StartPrivate(ctx, dir)
+}
+
+// ownProgram is this program's file, which BuildKit may run for the gate; empty if it is not known.
+func ownProgram() string {
+	name, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// scanCommand is how BuildKit runs this program for the gate.
+func scanCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: frontend.ScanCommand + " REQUEST", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return frontend.Scan(args[0]) },
+	}
 }
 
 // cacheDir is where is kept what may be deleted at any time; empty if the user has no such folder.
