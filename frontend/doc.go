@@ -40,7 +40,8 @@
 // # The gate
 //
 // When a target is built, and before anything is exported, its image is verified (package verify): by an exec of this frontend's own image
-// on the build platform, which is cached like every other, or, in the process of a client, through the gateway's files. An image that is
+// on the build platform, which is cached like every other, or, in the process of a client, through the gateway's files: of an image that is a
+// base and copies, only what was copied (Config.CacheDir); for one of very many folders by an exec of Config.Program. An image that is
 // refused fails the build with a [GateError]; a test that fails, with a [TestError]. Where the file's own text explains a refusal, the error
 // says at which line. A file for the build platform in the image of a target whose stages were moved makes the target be built once more,
 // emulated. A literal --platform= on the exported stage's FROM line is the user's word: its image is not refused.
