@@ -32,7 +32,8 @@ type Builder struct {
 	// CacheDir is a folder in which is remembered what base images hold: see [frontend.Config]. Empty means that nothing is remembered.
 	CacheDir string
 	// Program is the path of a program that answers [frontend.ScanCommand], as the CLI does: images of very many folders are then read on the node
-	// in one step that is cached. Empty means that they are always read through the gateway, as they are where the program cannot run on the node.
+	// in one step that is cached. Empty means that they are always read through the gateway, as they are where the program is not static or the
+	// node another machine.
 	Program string
 }
 
@@ -128,10 +129,7 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 // solve runs the frontend in this process against the node. Before anything is built, ready has to return nil.
 func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher, ready func() error) (result Result, err error) {
 	opt := client.SolveOpt{Exports: exports.entries}
-	program, err := b.offer(&opt, b.Node.Host.Native)
-	if err != nil {
-		return result, err
-	}
+	program := b.offer(&opt)
 	front := frontend.Config{CacheDir: b.CacheDir, Program: program, Planned: func(targets []platforms.Platform, steps []dockerfile.Step) error {
 		result.targets, result.Steps = targets, steps
 		return ready()

@@ -1,33 +1,36 @@
 package builder
 
 import (
+	"context"
 	"debug/elf"
-	"path/filepath"
+	"io"
+	"io/fs"
+	"os"
+	"path"
 	"runtime"
 	"slices"
 
 	"github.com/moby/buildkit/client"
 	"github.com/tonistiigi/fsutil"
+	"github.com/tonistiigi/fsutil/types"
 
 	"github.com/manifold-build/manifold/frontend"
-	"github.com/manifold-build/manifold/platforms"
 )
 
-// programFolder is the name under which the folder of the gate's program is offered to BuildKit.
-const programFolder = "manifold-program"
+// The gate's program is offered to BuildKit as the only file of a folder. No build context can have that name.
+const (
+	programFolder = "_manifold-program"
+	programName   = "manifold"
+)
 
-// offer lets BuildKit fetch the gate's program, if that can run on a node of a platform without any other file.
-func (b Builder) offer(opt *client.SolveOpt, node platforms.Platform) (frontend.Program, error) {
-	if b.Program == "" || node.OS != runtime.GOOS || node.Architecture != runtime.GOARCH || !isStatic(b.Program) {
-		return frontend.Program{}, nil
+// offer lets BuildKit fetch the gate's program, if the node is this machine and the program runs there without any other file.
+func (b Builder) offer(opt *client.SolveOpt) frontend.Program {
+	native := b.Node.Host.Native
+	if b.Program == "" || !b.Node.here || native.OS != runtime.GOOS || native.Architecture != runtime.GOARCH || !isStatic(b.Program) {
+		return frontend.Program{}
 	}
-	dir, name := filepath.Split(b.Program)
-	folder, err := fsutil.NewFS(dir)
-	if err != nil {
-		return frontend.Program{}, err
-	}
-	opt.LocalMounts = map[string]fsutil.FS{programFolder: folder}
-	return frontend.Program{Folder: programFolder, Path: name}, nil
+	opt.LocalMounts = map[string]fsutil.FS{programFolder: oneFile(b.Program)}
+	return frontend.Program{Folder: programFolder, Path: programName}
 }
 
 // isStatic reports whether a program is an ELF file that needs no interpreter.
@@ -38,4 +41,31 @@ func isStatic(name string) bool {
 	}
 	interp := slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 	return f.Close() == nil && !interp
+}
+
+// oneFile is a folder that holds one file of this machine as programName, and nothing of what is beside it.
+type oneFile string
+
+var _ fsutil.FS = oneFile("")
+
+// Walk visits the file.
+func (o oneFile) Walk(_ context.Context, target string, visit fs.WalkDirFunc) error {
+	if target = path.Clean("/" + target); target != "/" && target != "/"+programName {
+		return nil
+	}
+	info, err := os.Stat(string(o))
+	if err != nil {
+		return err
+	}
+	return visit(programName, &fsutil.DirEntryInfo{Stat: &types.Stat{
+		Path: programName, Mode: 0o755, Size: info.Size(), ModTime: info.ModTime().UnixNano(),
+	}}, nil)
+}
+
+// Open opens the file.
+func (o oneFile) Open(name string) (io.ReadCloser, error) {
+	if name != programName {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return os.Open(string(o))
 }

@@ -5,12 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
@@ -20,8 +25,8 @@ import (
 )
 
 // Through the gateway every directory of an image is a round trip, and every file that may be a program is one more. Most of them are the base
-// image's, which its digest names for ever: what is in there is read once and remembered in a folder. Where an image is a base and copies, only the
-// places that were copied to are then read.
+// image's, which its digest names for ever: what is in there is read once and remembered in a folder. Where an image is a base and copies, only
+// the places that were copied to are then read.
 
 const (
 	maxBases    = 128     // base images that are remembered
@@ -34,30 +39,30 @@ const maxFolders = 64
 // errManyFolders says that they are more.
 var errManyFolders = errors.New("many folders")
 
-// files reads what counts in a target's image. The error is errManyFolders if they are more than those, unless few is 0.
-func (b *build) files(ctx context.Context, out built, few int) (verify.Files, error) {
+// files reads what counts in a target's image. The error is errManyFolders if more folders than most would have to be listed; 0 means all.
+func (b *build) files(ctx context.Context, out built, most int) (verify.Files, error) {
 	root := refFS{ctx: ctx, ref: out.result.Reference}
-	if few > 0 {
+	if most > 0 {
 		root.left = &atomic.Int64{}
-		root.left.Store(int64(few))
+		root.left.Store(int64(most))
 	}
 	if b.cacheDir != "" {
 		files, ok, err := b.sinceBase(ctx, out, root)
-		if ok || err != nil {
+		if ok || errors.Is(err, errManyFolders) || ctx.Err() != nil {
 			return files, err
 		}
 	}
 	return verify.Scan(root, true)
 }
 
-// sinceBase reads what was copied onto a target's base image, and adds what is known of that. Not ok means that the image is something else than a
-// base image and copies, or that it cannot be told apart.
+// sinceBase reads what was copied onto a target's base image, and adds what is known of that. Not ok means that the image is something else than
+// a base image and copies, or that it cannot be told apart.
 func (b *build) sinceBase(ctx context.Context, out built, root refFS) (_ verify.Files, ok bool, _ error) {
 	def, err := out.converted.State.Marshal(ctx)
 	if err != nil {
 		return verify.Files{}, false, err
 	}
-	base, paths, ok := copiesOf(again(def))
+	base, paths, ok := copiesOf(def.ToPB())
 	if !ok {
 		return verify.Files{}, false, nil
 	}
@@ -92,11 +97,11 @@ func (b *build) baseFiles(ctx context.Context, base *pb.Definition) (files verif
 	return files, nil
 }
 
-// copiesOf takes a definition apart into a base image, nil for none, and the paths that are copied to, in order. Not ok means that it is something else: a
-// command changes whatever it likes, and an archive is unpacked by rules of its own.
+// copiesOf takes a definition apart into a base image, nil for none, and the paths that are copied to, in order. Not ok means that it is something
+// else: a command changes whatever it likes, and an archive is unpacked by rules of its own. Nor is it if a copy goes to the root: then all is read.
 func copiesOf(def *pb.Definition) (base *pb.Definition, paths []string, ok bool) {
 	ops := map[digest.Digest]*pb.Op{}
-	bytes := map[digest.Digest][]byte{}
+	encoded := map[digest.Digest][]byte{}
 	var last *pb.Op
 	for _, dt := range def.GetDef() {
 		var op pb.Op
@@ -104,7 +109,7 @@ func copiesOf(def *pb.Definition) (base *pb.Definition, paths []string, ok bool)
 			return nil, nil, false
 		}
 		id := digest.FromBytes(dt)
-		ops[id], bytes[id], last = &op, dt, &op
+		ops[id], encoded[id], last = &op, dt, &op
 	}
 	if len(last.GetInputs()) != 1 {
 		return nil, nil, false // scratch
@@ -115,7 +120,7 @@ func copiesOf(def *pb.Definition) (base *pb.Definition, paths []string, ok bool)
 		op := ops[id]
 		if name, ok := strings.CutPrefix(op.GetSource().GetIdentifier(), "docker-image://"); ok {
 			slices.Reverse(paths)
-			base, err := vertex(def, bytes[id])
+			base, err := vertex(def, encoded[id])
 			return base, paths, err == nil && strings.Contains(name, "@sha256:")
 		}
 		to, input, ok := copies(op.GetFile(), at.GetIndex(), len(op.GetInputs()))
@@ -137,11 +142,15 @@ func vertex(def *pb.Definition, dt []byte) (*pb.Definition, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pb.Definition{Def: [][]byte{dt, last}, Metadata: map[string]*pb.OpMetadata{id: def.GetMetadata()[id]}}, nil
+	meta := def.GetMetadata()[id].CloneVT()
+	if meta != nil {
+		meta.IgnoreCache = false // it was solved just now
+	}
+	return &pb.Definition{Def: [][]byte{dt, last}, Metadata: map[string]*pb.OpMetadata{id: meta}}, nil
 }
 
-// copies follows an output of a file operation back to the input that it changes, which is negative for scratch, and lists the paths that it copies to, the
-// last first.
+// copies follows an output of a file operation back to the input that it changes, which is negative for scratch, and lists the paths that it copies
+// to, the last first.
 func copies(op *pb.FileOp, output int64, inputs int) (paths []string, input int64, ok bool) {
 	i := slices.IndexFunc(op.GetActions(), func(a *pb.FileAction) bool { return a.GetOutput() == output })
 	for i >= 0 {
@@ -152,6 +161,8 @@ func copies(op *pb.FileOp, output int64, inputs int) (paths []string, input int6
 			return nil, 0, false
 		case !c.GetFollowSymlink() && !onlyRoot(c):
 			return nil, 0, false // a link may be copied to the very path
+		case path.Clean("/"+c.GetDest()) == "/":
+			return nil, 0, false
 		default:
 			paths = append(paths, c.GetDest())
 		}
@@ -169,28 +180,49 @@ func copies(op *pb.FileOp, output int64, inputs int) (paths []string, input int6
 // onlyRoot reports whether a copy takes a whole root, which is a directory.
 func onlyRoot(c *pb.FileActionCopy) bool { return c.GetSrc() == "/" && !c.GetAllowWildcard() }
 
-// bases is the folder in which base images are remembered.
+// bases is the folder in which base images are remembered, whatever node they were read on.
 type bases string
 
-// get reads what is remembered. A file that cannot be read is as good as none.
+// get reads what is remembered. A file that cannot be read, or is not as it was written, is as good as none.
 func (d bases) get(key digest.Digest, to *verify.Files) bool {
-	dt, err := os.ReadFile(d.file(key))
-	return err == nil && json.Unmarshal(dt, to) == nil
+	name, ok := d.file(key)
+	if !ok {
+		return false
+	}
+	f, err := os.Open(name) //nolint:gosec // the caller names the folder
+	if err != nil {
+		return false
+	}
+	dt, err := io.ReadAll(io.LimitReader(f, maxBaseSize+sumSize))
+	if errors.Join(err, f.Close()) != nil || len(dt) < sumSize {
+		return false
+	}
+	sum, body := dt[:sumSize], dt[sumSize:]
+	if digest.FromBytes(body).Encoded() != string(sum) || json.Unmarshal(body, to) != nil {
+		return false
+	}
+	now := time.Now()
+	_ = os.Chtimes(name, now, now) // the least used is forgotten first
+	return true
 }
+
+// sumSize is the length of the digest that a file begins with.
+const sumSize = 64
 
 // put remembers. What cannot be written is read again.
 func (d bases) put(key digest.Digest, files verify.Files) {
+	name, ok := d.file(key)
 	dt, err := json.Marshal(files)
-	if err != nil || len(dt) > maxBaseSize || os.MkdirAll(string(d), 0o700) != nil {
+	if !ok || err != nil || len(dt) > maxBaseSize || os.MkdirAll(string(d), 0o700) != nil {
 		return
 	}
 	f, err := os.CreateTemp(string(d), ".new-*")
 	if err != nil {
 		return
 	}
-	_, err = f.Write(dt)
+	_, err = f.WriteString(digest.FromBytes(dt).Encoded() + string(dt))
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), d.file(key))
+		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
@@ -198,31 +230,46 @@ func (d bases) put(key digest.Digest, files verify.Files) {
 	d.prune()
 }
 
-// file is where a base image is remembered by this very program: another version may look for other things.
-func (d bases) file(key digest.Digest) string {
-	program := ""
-	if name, err := os.Executable(); err == nil {
-		if info, err := os.Stat(name); err == nil {
-			program = fmt.Sprint(info.Size(), info.ModTime().UnixNano())
-		}
-	}
-	return filepath.Join(string(d), digest.FromString(key.String()+program).Encoded()+".json")
+// file is where a base image is remembered by this very program. Not ok means that it is not known which program this is.
+func (d bases) file(key digest.Digest) (_ string, ok bool) {
+	program := thisProgram()
+	return filepath.Join(string(d), digest.FromString(key.String()+program).Encoded()), program != ""
 }
 
-// prune forgets the oldest.
+// thisProgram tells this program from other versions, which may look for other things; empty if it cannot be told.
+var thisProgram = sync.OnceValue(func() string {
+	name, err := os.Executable()
+	if _, e := os.Stat(procSelf); e == nil {
+		name, err = procSelf, nil // this process's, even if another version has taken its place
+	}
+	if err != nil {
+		return ""
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return ""
+	}
+	build, _ := debug.ReadBuildInfo()
+	return fmt.Sprintln(info.Size(), info.ModTime().UnixNano(), build)
+})
+
+// procSelf is a process's own program on Linux.
+const procSelf = "/proc/self/exe"
+
+// prune forgets the least used.
 func (d bases) prune() {
 	list, err := os.ReadDir(string(d))
 	if err != nil || len(list) <= maxBases {
 		return
 	}
-	age := func(e fs.DirEntry) int64 {
+	used := func(e fs.DirEntry) time.Time {
 		info, err := e.Info()
 		if err != nil {
-			return 0
+			return time.Time{}
 		}
-		return info.ModTime().UnixNano()
+		return info.ModTime()
 	}
-	slices.SortFunc(list, func(a, b fs.DirEntry) int { return int(age(a) - age(b)) })
+	slices.SortFunc(list, func(a, b fs.DirEntry) int { return used(a).Compare(used(b)) })
 	for _, e := range list[:len(list)-maxBases] {
 		_ = os.Remove(filepath.Join(string(d), e.Name()))
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ func TestCopiesOf(t *testing.T) {
 		{"from scratch", llb.Scratch().File(llb.Copy(from, "app", "/app", follow)), []string{"/app"}, false},
 		{"a whole root", base.File(llb.Copy(llb.Git("https://example.com/x.git", "main"), "/", "/src")), []string{"/src"}, true},
 		{"nothing", base, []string{}, true},
+		{"to the root", base.File(llb.Copy(from, "rootfs", "/x/..", follow)), nil, false},
 		{"a tag that may move", llb.Image("busybox:1.35").File(llb.Copy(from, "a", "/a", follow)), nil, false},
 		{"a command", base.Run(llb.Shlex("true")).File(llb.Copy(from, "a", "/a", follow)), nil, false},
 		{"a link may be copied", base.File(llb.Copy(from, "a", "/a")), nil, false},
@@ -67,6 +69,13 @@ func TestBases(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "as needed")
 	memory := bases(dir)
 	key := func(i int) digest.Digest { return digest.FromString(strconv.Itoa(i)) }
+	file := func(i int) string {
+		name, ok := memory.file(key(i))
+		if !ok {
+			t.Fatal("this program is not known")
+		}
+		return name
+	}
 	var files verify.Files
 	if err := json.Unmarshal([]byte(`[{"p":"bin/sh","l":"busybox"}]`), &files); err != nil {
 		t.Fatal(err)
@@ -74,7 +83,7 @@ func TestBases(t *testing.T) {
 	for i := range maxBases + 3 {
 		memory.put(key(i), files)
 		old := time.Now().Add(time.Duration(i-1000) * time.Second)
-		if err := os.Chtimes(memory.file(key(i)), old, old); err != nil {
+		if err := os.Chtimes(file(i), old, old); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,10 +102,19 @@ func TestBases(t *testing.T) {
 	if err != nil || string(was) != `[{"p":"bin/sh","l":"busybox"}]` {
 		t.Errorf("it is %s, %v", was, err)
 	}
-	if err := os.WriteFile(memory.file(key(maxBases)), []byte(`[{"p":`), 0o600); err != nil {
+	name := file(maxBases)
+	whole, err := os.ReadFile(name)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if memory.get(key(maxBases), &got) {
-		t.Error("half a file is read")
+	for what, dt := range map[string]string{
+		"half a file": string(whole[:len(whole)/2]), "nothing": "", "another link": strings.Replace(string(whole), "busybox", "toybox", 1), "no digest": string(was),
+	} {
+		if err := os.WriteFile(name, []byte(dt), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if memory.get(key(maxBases), &got) {
+			t.Errorf("%s is read", what)
+		}
 	}
 }

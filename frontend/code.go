@@ -32,15 +32,15 @@ const (
 	maxArchiveDeep = 2 // archives in archives
 )
 
-// headsScript prints the beginning of every file below its arguments as head -v does, and then the names of archives.
-const headsScript = `for pattern in "$@"; do
+// headsScript writes down the beginning of every file below its arguments as head -v prints it, and the names of archives.
+const headsScript = `mkdir -p /manifold && : >/manifold/archives || exit 1
+for pattern in "$@"; do
 	for p in $pattern; do
 		[ -e "$p" ] || continue
 		find -H "$p" -type f -size +0 -exec head -v -c 20 {} + || exit 1
 		find -H "$p" -type f '(' -name '*.jar' -o -name '*.war' -o -name '*.ear' -o -name '*.zip' -o -name '*.whl' ')' >>/manifold/archives || exit 1
 	done
-done >/manifold/heads
-: >>/manifold/archives`
+done >/manifold/heads`
 
 // errStage says that the stage itself does not come to its end.
 var errStage = errors.New("the stage fails")
@@ -71,7 +71,8 @@ func (b *build) check(ctx context.Context, g *group, p dockerfile.Probe, plan do
 		llb.Dir("/"), llb.User("root"), llb.Network(llb.NetModeNone),
 		llb.WithCustomName("[manifold] what machine code is taken from stage "+p.Stage),
 	)
-	def, err := run.AddMount("/manifold", llb.Scratch()).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	// What is written down is a layer on top of the stage, which goes nowhere: see scan.
+	def, err := run.Root().Marshal(ctx, llb.Platform(b.host.Native.OCI()))
 	if err != nil {
 		return "", err
 	}
@@ -83,11 +84,11 @@ func (b *build) check(ctx context.Context, g *group, p dockerfile.Probe, plan do
 	if err != nil {
 		return "", err
 	}
-	heads, err := readBounded(ctx, ref, "heads", maxHeads)
+	heads, err := readBounded(ctx, ref, "manifold/heads", maxHeads)
 	if err != nil {
 		return "", err
 	}
-	archives, err := readBounded(ctx, ref, "archives", maxHeads)
+	archives, err := readBounded(ctx, ref, "manifold/archives", maxHeads)
 	if err != nil {
 		return "", err
 	}

@@ -28,16 +28,17 @@ type Config struct {
 	// Judged is called, when all targets have been built, with what the gate found for each, in the order of the targets; also if some of them
 	// failed. Nil means nobody asks.
 	Judged func([]Judgement)
-	// CacheDir is a folder in which is remembered what base images hold, by their digests, so that the gate need not read them again. It is made
-	// if need be. Empty means that nothing is remembered; the image's own gate needs nothing. A build whose source policy replaces images must not share it.
+	// CacheDir is a folder in which is remembered what base images hold, by their digests, so that the gate need not read them again. It is
+	// made if need be. Empty means that nothing is remembered; the image's own gate needs nothing. What one node says of an image is believed for all
+	// nodes, and a build whose source policy replaces images must not share the folder.
 	CacheDir string
-	// Program is what the gate may run on the node to read an image, where this process was not started from the frontend's image. The zero value means
-	// that every image is read through the gateway.
+	// Program is what the gate may run on the node to read an image, where this process was not started from the frontend's image. The zero value
+	// means that every image is read through the gateway.
 	Program Program
 }
 
-// Program is one that answers [ScanCommand] by [Scan]. It is run without any other file, so it has to be linked statically, for the build platform; and
-// only if this process is on the node's machine: elsewhere sending it may take longer than it saves.
+// Program is one that answers [ScanCommand] by [Scan]. It is run without any other file, so it has to be linked statically, for the build platform;
+// and only if this process is on the node's machine: elsewhere sending it may take longer than it saves.
 type Program struct {
 	// Folder is the name of the client's local folder that holds it, and Path where it is in there.
 	Folder, Path string

@@ -101,26 +101,32 @@ func (b *build) verify(ctx context.Context, t *target, out built) (verify.Report
 	return report, err
 }
 
-// look finds out what is in an image. In the frontend's own image that is one exec; elsewhere files are asked for one by one, which is the less work unless they
-// are in very many folders.
+// look finds out what is in an image. In the frontend's own image that is one exec; elsewhere files are asked for one by one, which is the less work
+// unless they are in very many folders.
 func (b *build) look(ctx context.Context, t *target, out built, image ocispec.Image, want verify.Want) (verify.Report, error) {
-	report, ok, err := b.scan(ctx, t, out, image, want, false)
-	if ok || err != nil {
-		return report, err
+	own, err := b.ownScanner()
+	if err != nil {
+		return verify.Report{}, err
 	}
-	few := maxFolders
-	if b.program.Folder == "" || !b.onNode() {
-		few = 0
+	if own != nil {
+		if report, ok, err := b.scan(ctx, own, t, out, image, want); ok || err != nil {
+			return report, err
+		}
 	}
-	files, err := b.files(ctx, out, few)
+	most := 0
+	sent := b.sentScanner()
+	if sent != nil {
+		most = maxFolders
+	}
+	files, err := b.files(ctx, out, most)
 	if errors.Is(err, errManyFolders) {
-		if report, ok, err = b.scan(ctx, t, out, image, want, true); ok || err != nil {
+		if report, ok, err := b.scan(ctx, sent, t, out, image, want); ok || err != nil {
 			return report, err
 		}
 		files, err = b.files(ctx, out, 0)
 	}
 	if err != nil {
-		return report, err
+		return verify.Report{}, err
 	}
 	return files.Report(image, want)
 }
@@ -150,7 +156,7 @@ func (b *build) baseOf(ctx context.Context, t *target, out built) (client.Refere
 	if err != nil {
 		return nil, err
 	}
-	source, err := imageSource(again(def), t.plan.Images[i])
+	source, err := imageSource(def.ToPB(), t.plan.Images[i])
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 
@@ -17,14 +18,13 @@ import (
 	"github.com/manifold-build/manifold/verify"
 )
 
-// ScanCommand is the first argument with which the frontend's image is run to verify a root filesystem that is mounted in it.
+// ScanCommand is the first argument with which the frontend's image, or [Config.Program], is run to verify a root filesystem that is mounted in it.
 const ScanCommand = "scan"
 
-// Where the scan finds the image, where it leaves its report, and where a program lies that comes from the client.
+// Where the scan finds the image, the report that it leaves in there, and where a program lies that comes from the client.
 const (
 	scanImage   = "/run/manifold/image"
-	scanResult  = "/run/manifold/result"
-	scanReport  = "report.json"
+	scanReport  = ".manifold-report.json"
 	scanProgram = "/run/manifold/program"
 )
 
@@ -36,8 +36,8 @@ type scanRequest struct {
 	Except   []string            `json:"except,omitempty"`
 }
 
-// Scan answers a request that [ScanCommand] came with: it verifies the root filesystem that is mounted in this container. It is what the gate
-// runs the frontend's own image for.
+// Scan answers a request that [ScanCommand] came with: it verifies the root filesystem that is mounted in this container, and leaves its report in
+// there. It is what the gate runs the frontend's own image for, or [Config.Program].
 func Scan(request string) (err error) {
 	var req scanRequest
 	if err := json.Unmarshal([]byte(request), &req); err != nil {
@@ -57,7 +57,10 @@ func Scan(request string) (err error) {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path.Join(scanResult, scanReport), dt, 0o644) //nolint:gosec // BuildKit reads it
+	if err := root.Remove(scanReport); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return root.WriteFile(scanReport, dt, 0o600)
 }
 
 // ownImage is a gateway client that knows the image it was started from; one in the process of a client was started from none.
@@ -71,42 +74,41 @@ func (b *build) image() (*llb.State, error) {
 	return nil, nil //nolint:nilnil // a process of its own
 }
 
-// scanBy is how an exec scans an image: in the frontend's own image, or by a program that the client sends. Not ok means that there is neither.
-func (b *build) scanBy(sent bool) (root llb.State, program string, opts []llb.RunOption, ok bool) {
-	if !sent {
-		self, err := b.image()
-		if err != nil || self == nil {
-			return root, "", nil, false
-		}
-		return *self, os.Args[0], nil, true
+// scanner is a program for the build platform that scans.
+type scanner struct {
+	root    llb.State // that it is run in
+	program string
+	opts    []llb.RunOption
+}
+
+// ownScanner is that of the image that this process was started from; nil if it was started from none.
+func (b *build) ownScanner() (*scanner, error) {
+	self, err := b.image()
+	if err != nil || self == nil {
+		return nil, err
 	}
+	return &scanner{root: *self, program: os.Args[0]}, nil
+}
+
+// sentScanner is the program that the client offers; nil if it offers none, or is not on the node's machine.
+func (b *build) sentScanner() *scanner {
 	if b.program.Folder == "" || !b.onNode() {
-		return root, "", nil, false
+		return nil
 	}
 	folder := llb.Local(b.program.Folder, llb.SessionID(b.client.BuildOpts().SessionID), llb.SharedKeyHint(b.program.Folder),
-		llb.IncludePatterns([]string{b.program.Path}), llb.WithCustomName("[internal] load program of the gate"))
-	return llb.Scratch(), path.Join(scanProgram, b.program.Path), []llb.RunOption{llb.AddMount(scanProgram, folder, llb.Readonly)}, true
-}
-
-// scanMount mounts an image that is scanned. What it was made of tells whether it was scanned before, as with an exec's root filesystem: the digest of a whole
-// image's content takes longer to find out than a scan.
-func (b *build) scanMount() []llb.MountOption {
-	caps := b.client.BuildOpts().LLBCaps
-	if caps.Supports(pb.CapExecMountContentCache) != nil {
-		return []llb.MountOption{llb.Readonly}
+		llb.WithCustomName("[internal] load program of the gate"))
+	return &scanner{
+		llb.Scratch(), path.Join(scanProgram, b.program.Path), []llb.RunOption{llb.AddMount(scanProgram, folder, llb.Readonly)},
 	}
-	return []llb.MountOption{llb.Readonly, llb.ContentCache(llb.MountContentCacheOff)}
 }
 
-// scan verifies a target's image by an exec on the build platform, which is cached like every other. Not ok means that there is nothing to run, or that
-// the exec failed.
+// scan verifies a target's image by an exec on the build platform, which is cached like every other. Not ok means that the exec failed.
+//
+// The report is put into the image that it is about, which goes nowhere from there: as a layer on top of it, it is in the node's cache only as long
+// as the image itself is, and so is never found for another that was made by the same steps since.
 func (b *build) scan(
-	ctx context.Context, t *target, out built, image ocispec.Image, want verify.Want, sent bool,
+	ctx context.Context, s *scanner, t *target, out built, image ocispec.Image, want verify.Want,
 ) (report verify.Report, ok bool, err error) {
-	root, program, opts, ok := b.scanBy(sent)
-	if !ok {
-		return report, false, nil
-	}
 	request, err := json.Marshal(scanRequest{
 		Platform: want.Platform, Config: platforms.FromOCI(image.Platform), Except: want.Except,
 		Start: ocispec.ImageConfig{
@@ -116,11 +118,11 @@ func (b *build) scan(
 	if err != nil {
 		return report, false, err
 	}
-	run := root.Run(append(opts,
-		llb.Args([]string{program, ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone),
-		llb.AddMount(scanImage, out.converted.State, b.scanMount()...), llb.WithCustomName(fmt.Sprintf("[%s] verify", t.platform)),
+	run := s.root.Run(append(s.opts,
+		llb.Args([]string{s.program, ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone),
+		llb.WithCustomName(fmt.Sprintf("[%s] verify", t.platform)),
 	)...)
-	def, err := run.AddMount(scanResult, llb.Scratch()).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	def, err := run.AddMount(scanImage, out.converted.State).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
 	if err != nil {
 		return report, false, err
 	}
@@ -145,12 +147,20 @@ func (b *build) scan(
 	return report, true, nil
 }
 
-// again is a definition of something on top of what this request has solved already. A vertex that ignores the cache has been run by then; to ask for
-// that once more would discard its cache mounts.
+// again is a definition of something on top of what this request has solved already. A vertex that ignores the cache has been run by then; to ask
+// for that once more would discard its cache mounts. What is on top of it then ignores the cache itself: what there is may be about an earlier run.
 func again(def *llb.Definition) *pb.Definition {
 	out := def.ToPB()
+	ignored := false
 	for _, m := range out.GetMetadata() {
+		ignored = ignored || m.GetIgnoreCache()
 		m.IgnoreCache = false
+	}
+	var last pb.Op
+	if n := len(out.GetDef()); ignored && n > 0 && last.UnmarshalVT(out.GetDef()[n-1]) == nil && len(last.GetInputs()) == 1 {
+		if m := out.GetMetadata()[last.GetInputs()[0].GetDigest()]; m != nil {
+			m.IgnoreCache = true
+		}
 	}
 	return out
 }

@@ -1,18 +1,26 @@
 package integration
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/manifold-build/manifold/builder"
 	"github.com/manifold-build/manifold/integration/sandbox"
 	"github.com/manifold-build/manifold/platforms"
 )
+
+// arm64ELF is the header of a program.
+var arm64ELF = "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\xb7\x00" + strings.Repeat("\x00", 44)
 
 // copiers put files onto a base image in ways that are told from the definition, and in ways that are not.
 var copiers = map[string]string{
@@ -81,7 +89,7 @@ func TestRememberedBases(t *testing.T) {
 		t.Fatalf("%d bases are remembered, %v", len(list), err)
 	}
 	// It is remembered indeed, and not read again.
-	write(t, cache, list[0].Name(), "[]")
+	write(t, cache, list[0].Name(), digest.FromString("[]").Encoded()+"[]")
 	write(t, dir, "Dockerfile", "FROM "+sb.Ref("linked-base")+"\n"+copiers["file"])
 	if found := build("file", cache).Gate[0].Report; found.Fitting > 0 {
 		t.Errorf("%d programs are found in an empty base", found.Fitting)
@@ -98,7 +106,7 @@ func TestManyFolders(t *testing.T) {
 	node := dial(t, sb.Node.Addr)
 	dir := t.TempDir()
 	program := strings.TrimSpace(mustExec(t, sb, "sh", "-c", "command -v manifold").Stdout)
-	write(t, dir, "foreign", "\x7fELF\x02\x01\x01"+strings.Repeat("\x00", 9)+"\x02\x00\xb7\x00"+strings.Repeat("\x00", 44)) // arm64
+	write(t, dir, "foreign", arm64ELF)
 	const (
 		many = "FROM busybox:1.35\nRUN for i in $(seq 300); do mkdir -p /opt/$i/bin; touch /opt/$i/bin/text; done\nCOPY --chmod=755 foreign /opt/200/bin/\n"
 		step = "[linux/amd64] verify"
@@ -149,6 +157,43 @@ func TestManyFolders(t *testing.T) {
 		}
 		if diff := cmp.Diff(want.Gate[0].Report, got.Gate[0].Report); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", bad, diff)
+		}
+	}
+}
+
+// TestRunAnew makes another image of the same steps, which --no-cache runs anew: the gate looks at that image, and at no report of the one before.
+func TestRunAnew(t *testing.T) {
+	sb := sandbox.Start(t)
+	frontendRef, err := sb.Frontend(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, dir, "foreign", arm64ELF)
+	var foreign atomic.Bool // what the steps do not tell
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, foreign.Load()) }))
+	defer server.Close()
+	// WORKDIR does not ignore the cache: BuildKit finds it by the step's definition.
+	text := `FROM busybox:1.35
+RUN for i in $(seq 100); do mkdir -p /opt/$i; touch /opt/$i/text; done
+COPY foreign /srv/foreign
+RUN [ $(wget -qO- ` + server.URL + `/NAME) = false ] || { mkdir -p /usr/local/bin; cp /srv/foreign /usr/local/bin/tool; chmod 755 /usr/local/bin/tool; }
+WORKDIR /opt
+`
+	for name, args := range map[string][]string{
+		"process": {"manifold", "build", "--progress=plain", dir},
+		"image": {
+			"buildctl", "build", "--progress=plain", "--frontend", "gateway.v0", "--opt", "source=" + frontendRef,
+			"--local", "context=" + dir, "--local", "dockerfile=" + dir,
+		},
+	} {
+		write(t, dir, "Dockerfile", strings.ReplaceAll(text, "NAME", name))
+		foreign.Store(false)
+		mustExec(t, sb, args...)
+		foreign.Store(true)
+		mustExec(t, sb, args...) // the report is found again
+		if out := mustFail(t, sb, append(args, "--no-cache")...); !strings.Contains(out.Stderr, "/usr/local/bin/tool is for arm64") {
+			t.Errorf("%s: the foreign program is not named:\n%s", name, out.Stderr)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 
 	"github.com/manifold-build/manifold/platforms"
@@ -29,6 +30,20 @@ func (f Format) String() string {
 	default:
 		return "unknown"
 	}
+}
+
+// MarshalText is the format's name.
+func (f Format) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText reads a format's name. Any other text is an error.
+func (f *Format) UnmarshalText(text []byte) error {
+	for _, known := range []Format{ELF, PE, MachO} {
+		if known.String() == string(text) {
+			*f = known
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no format of machine code: want ELF, PE or Mach-O", text)
 }
 
 // Code says what a file's machine code is for.

@@ -63,3 +63,23 @@ func ExampleReport_Excuse() {
 	// verified
 	// /usr/bin/odd is for amd64; it came with the base image
 }
+
+// What a base image holds is read once; of an image that was made by a copy, only what was copied.
+func ExampleFiles_Copied() {
+	base := fstest.MapFS{"bin/sh": {Data: program(elf.EM_AARCH64), Mode: 0o755}}
+	files, err := verify.Scan(base, true)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	image := fstest.MapFS{"app": {Data: program(elf.EM_X86_64), Mode: 0o755}}
+	files, ok, err := files.Copied(image, true, []string{"/app"})
+	if err != nil || !ok {
+		fmt.Println(ok, err)
+		return
+	}
+	arm64 := platforms.Platform{OS: "linux", Architecture: "arm64"}
+	report, err := files.Report(ocispec.Image{Platform: arm64.OCI(), Config: ocispec.ImageConfig{Entrypoint: []string{"/app"}}}, verify.Want{Platform: arm64})
+	fmt.Println(report.Verdict, report.Refused, report.Fitting, err)
+	// Output: refused [/app (entrypoint) is for amd64] 1 <nil>
+}

@@ -2,11 +2,13 @@ package verify
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -15,22 +17,22 @@ import (
 // is an empty root filesystem; a Files is never changed.
 type Files struct{ tree tree }
 
-// Scan reads a root filesystem that is unpacked, as [FS] does. likely is as in [Want].
+// Scan reads a root filesystem that is unpacked, as [FS] does. likely is as in [Want]. The error is the file system's, or a [*LimitError].
 func Scan(root fs.FS, likely bool) (Files, error) {
 	t, err := scanFS(root, likely, ".")
 	return Files{t}, err
 }
 
-// Report judges an image that has the files.
+// Report judges an image that has the files. The error is about a pattern in want.Except.
 func (f Files) Report(image ocispec.Image, want Want) (Report, error) {
 	return f.tree.inspect(readConfig(image), want)
 }
 
 // Copied returns the files of a root filesystem that was made of this one by copying, in order, to some paths: a file to the path or into the
-// directory there, a directory's content into the directory there. What is copied to a path replaces files and links below it, links below it are not followed,
-// and links of the path itself are, as BuildKit copies and Docker before it. Only what is at those paths is read.
+// directory there, a directory's content into the directory there. Links of the path itself are followed, those below it never: a directory is not
+// copied onto a link, a file takes the link's place. So BuildKit copies, and Docker before it. Only what is at those paths is read.
 //
-// Not ok means that it cannot be told so: then everything has to be read.
+// Not ok means that it cannot be told so, as where one path is below another: then everything has to be read. The error is as that of [Scan].
 func (f Files) Copied(root fs.FS, likely bool, paths []string) (_ Files, ok bool, _ error) {
 	places, ok := f.tree.places(paths)
 	if !ok {
@@ -47,20 +49,11 @@ func (f Files) Copied(root fs.FS, likely bool, paths []string) (_ Files, ok bool
 		}
 	}
 	for at := range replaced {
-		if below(at, replaced) {
-			continue // read with the directory above
-		}
 		found, ok, err := scanAt(root, likely, at)
 		if !ok || err != nil {
 			return Files{}, false, err
 		}
 		maps.Copy(out, found)
-	}
-	// A link that was copied may have led a later copy elsewhere.
-	for i, p := range paths {
-		if at, err := out.resolve(p); err != nil || at != places[i] {
-			return Files{}, false, nil //nolint:nilerr // reading everything tells what is wrong
-		}
 	}
 	return Files{out}, true, nil
 }
@@ -68,24 +61,23 @@ func (f Files) Copied(root fs.FS, likely bool, paths []string) (_ Files, ok bool
 // places are where copies to some paths land. Not ok means that it depends on what was copied before.
 func (t tree) places(paths []string) (_ []string, ok bool) {
 	out := make([]string, len(paths))
-	names := make([]string, len(paths))
-	linked := false
+	ok = true
 	for i, p := range paths {
-		names[i], _ = cleanName(p)
-		at, err := t.resolve(p)
-		if first, _, _ := strings.Cut(at, "/"); err != nil || at == "" || mounted[first] {
-			return nil, false
-		}
+		at, err := t.resolveBy(p, func(at string) {
+			first, _, _ := strings.Cut(at, "/")
+			ok = ok && !mounted[first] // nothing is known of links there
+		})
+		name, _ := cleanName(p)
+		// Through a link, which a copy may have led elsewhere meanwhile.
+		ok = ok && err == nil && at != "" && (at == name || len(paths) == 1)
 		out[i] = at
-		linked = linked || at != names[i]
 	}
-	for j, later := range out {
-		// Through a link of the base, or below what a later copy replaces: what the link was at that time is not seen any more.
-		if linked && names[j] != names[0] || slices.ContainsFunc(out[:j], func(at string) bool { return below(at, map[string]bool{later: true}) }) {
-			return nil, false
+	for i, at := range out {
+		for _, other := range out[:i] {
+			ok = ok && !below(at, map[string]bool{other: true}) && !below(other, map[string]bool{at: true})
 		}
 	}
-	return out, true
+	return out, ok
 }
 
 // scanAt reads what is at one path. Not ok means that nothing is, or something that nobody copies there.
@@ -130,11 +122,18 @@ type keptFile struct {
 	Code       *Code  `json:"c,omitempty"`
 }
 
-// MarshalJSON writes what [Files.UnmarshalJSON] reads.
+// MarshalJSON writes what [Files.UnmarshalJSON] reads. JSON holds no names that are not UTF-8; that is an error.
 func (f Files) MarshalJSON() ([]byte, error) {
 	out := make([]keptFile, 0, len(f.tree))
 	for _, name := range slices.Sorted(maps.Keys(f.tree)) {
 		e := f.tree[name]
+		interp := ""
+		if e.code != nil {
+			interp = e.code.Interp
+		}
+		if !utf8.ValidString(e.path + "/" + e.link + "/" + e.script + "/" + interp) {
+			return nil, fmt.Errorf("%q is not UTF-8, or leads to what is not", e.path)
+		}
 		out = append(out, keptFile{e.path, e.link, e.script, e.executable, e.code})
 	}
 	return json.Marshal(out)

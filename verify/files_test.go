@@ -28,7 +28,7 @@ func TestCopied(t *testing.T) {
 		paths := make([]string, 1+r.IntN(3))
 		failed := false // and left something half done
 		for i := range paths {
-			if paths[i] = r.path(2); r.IntN(2) == 0 {
+			if paths[i] = r.path(3); r.IntN(2) == 0 {
 				paths[i] += "/"
 			}
 			failed = failed || !r.copy(base.Name(), paths[i])
@@ -65,9 +65,10 @@ func TestCopied(t *testing.T) {
 // TestCopiedElsewhere are copies of which the result does not tell where they went.
 func TestCopiedElsewhere(t *testing.T) {
 	base := Files{tree{
-		"bin":   {path: "bin", kind: symlink, link: "usr/bin"},
-		"opt/a": {path: "opt/a", kind: symlink, link: "/srv"},
-		"loop":  {path: "loop", kind: symlink, link: "loop"},
+		"bin":     {path: "bin", kind: symlink, link: "usr/bin"},
+		"opt/a":   {path: "opt/a", kind: symlink, link: "/srv"},
+		"loop":    {path: "loop", kind: symlink, link: "loop"},
+		"through": {path: "through", kind: symlink, link: "/proc/l/../usr/bin"},
 	}}
 	link, err := os.OpenRoot(t.TempDir())
 	if err != nil {
@@ -86,11 +87,13 @@ func TestCopiedElsewhere(t *testing.T) {
 		{"/dev/null"}, {"proc"},
 		{"/loop/x"},
 		{"/missing"},
-		{"/bin/x", "/opt/x"},           // the first goes through a link
-		{"/opt/a", "/opt"},             // the second may have replaced the link that the first went through
-		{"/opt/sub", "/opt"},           // there may have been a link
-		{"/opt", "/opt/b"},             // there is one
-		{"/opt", "/bin/x", "/opt/b/x"}, // both
+		{"/bin/x", "/opt/x"},   // the first goes through a link
+		{"/opt/a", "/opt/a"},   // and so do both, perhaps elsewhere
+		{"/opt/a", "/opt"},     // the second may have replaced the link that the first went through
+		{"/opt/sub", "/opt"},   // there may have been a link
+		{"/opt", "/opt/b"},     // there is one
+		{"/opt", "/opt/sub/x"}, // there may have been one that the second replaced
+		{"/through/x"},         // nothing is known of links in /proc
 	} {
 		if _, ok, err := base.Copied(link.FS(), true, paths); ok || err != nil {
 			t.Errorf("%q: told, %v", paths, err)
@@ -105,6 +108,30 @@ func TestCopiedElsewhere(t *testing.T) {
 	program := Files{tree{"app": {path: "app", kind: file, executable: true}}}
 	if got, ok, err := program.Copied(link.FS(), true, []string{"/app"}); !ok || err != nil || len(got.tree) > 0 {
 		t.Errorf("text over a program: %v, %t, %v", got.tree, ok, err)
+	}
+}
+
+// TestFilesJSON keeps all that counts, and refuses what JSON cannot hold.
+func TestFilesJSON(t *testing.T) {
+	code := Code{Format: ELF, Arch: "arm", Level: "v7", HardFloat: true, Interp: "/lib/ld-linux-armhf.so.3"}
+	files := Files{tree{
+		"bin/sh":  {path: "bin/sh", kind: symlink, link: "busybox"},
+		"bin/app": {path: "bin/app", kind: file, executable: true, code: &code},
+		"bin/run": {path: "bin/run", kind: file, executable: true, script: "/bin/sh"},
+	}}
+	if diff := cmp.Diff(files.tree, kept(t, files).tree, cmp.AllowUnexported(entry{})); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	code.Interp = "/lib/\xff"
+	for name, e := range map[string]entry{
+		"bin/\xff": {path: "bin/\xff", kind: file, executable: true},
+		"link":     {path: "link", kind: symlink, link: "\xfe"},
+		"script":   {path: "script", kind: file, script: "/\xfd"},
+		"code":     {path: "code", kind: file, code: &code},
+	} {
+		if dt, err := json.Marshal(Files{tree{name: e}}); err == nil {
+			t.Errorf("%q is kept as %s", name, dt)
+		}
 	}
 }
 
@@ -153,6 +180,9 @@ func (r randomTrees) dir(entries int) *os.Root {
 			_ = os.MkdirAll(name, 0o755)
 		case 1, 2:
 			to := r.path(2)
+			if r.IntN(6) == 0 {
+				to = "/"
+			}
 			if r.IntN(3) == 0 {
 				to = strings.Repeat("../", r.IntN(2)) + to[1:]
 			}

@@ -181,7 +181,10 @@ var errLoop = errors.New("too many links")
 
 // resolve follows the links of a path within the root, and returns where it leads. Nothing need be there: directories and plain files are
 // not kept.
-func (t tree) resolve(name string) (string, error) {
+func (t tree) resolve(name string) (string, error) { return t.resolveBy(name, func(string) {}) }
+
+// resolveBy is resolve and reports every path on the way.
+func (t tree) resolveBy(name string, visit func(at string)) (string, error) {
 	todo := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
 	at, links := "", 0
 	for len(todo) > 0 {
@@ -195,6 +198,7 @@ func (t tree) resolve(name string) (string, error) {
 			continue
 		}
 		to := path.Join(at, next)
+		visit(to)
 		e, ok := t[to]
 		if !ok || e.kind != symlink {
 			at = to
