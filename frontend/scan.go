@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 
@@ -21,9 +20,10 @@ import (
 // ScanCommand is the first argument with which the frontend's image, or [Config.Program], is run to verify a root filesystem that is mounted in it.
 const ScanCommand = "scan"
 
-// Where the scan finds the image, the report that it leaves in there, and where a program lies that comes from the client.
+// Where the scan finds the image, where it leaves its report, and where a program lies that comes from the client.
 const (
 	scanImage   = "/run/manifold/image"
+	scanResult  = "/run/manifold/result"
 	scanReport  = ".manifold-report.json"
 	scanProgram = "/run/manifold/program"
 )
@@ -37,7 +37,7 @@ type scanRequest struct {
 }
 
 // Scan answers a request that [ScanCommand] came with: it verifies the root filesystem that is mounted in this container, and leaves its report in
-// there. It is what the gate runs the frontend's own image for, or [Config.Program].
+// a copy of that. It is what the gate runs the frontend's own image for, or [Config.Program].
 func Scan(request string) (err error) {
 	var req scanRequest
 	if err := json.Unmarshal([]byte(request), &req); err != nil {
@@ -57,10 +57,20 @@ func Scan(request string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := root.Remove(scanReport); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return leave(dt)
+}
+
+// leave writes the report. The copy of the image may hold anything by that name.
+func leave(report []byte) (err error) {
+	root, err := os.OpenRoot(scanResult)
+	if err != nil {
 		return err
 	}
-	return root.WriteFile(scanReport, dt, 0o600)
+	defer func() { err = errors.Join(err, root.Close()) }()
+	if err := root.RemoveAll(scanReport); err != nil {
+		return err
+	}
+	return root.WriteFile(scanReport, report, 0o600)
 }
 
 // ownImage is a gateway client that knows the image it was started from; one in the process of a client was started from none.
@@ -104,8 +114,9 @@ func (b *build) sentScanner() *scanner {
 
 // scan verifies a target's image by an exec on the build platform, which is cached like every other. Not ok means that the exec failed.
 //
-// The report is put into the image that it is about, which goes nowhere from there: as a layer on top of it, it is in the node's cache only as long
-// as the image itself is, and so is never found for another that was made by the same steps since.
+// The report is put onto a copy of the image, which goes nowhere from there: as a layer on top of the image it is in the node's cache only as long as
+// that is, and so is never found for another that was made by the same steps since. The image's content is not asked for: its digest takes longer to
+// find out than a scan.
 func (b *build) scan(
 	ctx context.Context, s *scanner, t *target, out built, image ocispec.Image, want verify.Want,
 ) (report verify.Report, ok bool, err error) {
@@ -122,7 +133,12 @@ func (b *build) scan(
 		llb.Args([]string{s.program, ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone),
 		llb.WithCustomName(fmt.Sprintf("[%s] verify", t.platform)),
 	)...)
-	def, err := run.AddMount(scanImage, out.converted.State).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	var content []llb.MountOption
+	if caps := b.client.BuildOpts().LLBCaps; caps.Supports(pb.CapExecMountContentCache) == nil {
+		content = append(content, llb.ContentCache(llb.MountContentCacheOff))
+	}
+	run.AddMount(scanImage, out.converted.State, append(content, llb.Readonly)...)
+	def, err := run.AddMount(scanResult, out.converted.State, content...).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
 	if err != nil {
 		return report, false, err
 	}
