@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -23,9 +22,6 @@ import (
 // DefaultAddress is where a system's buildkitd listens.
 const DefaultAddress = "unix:///run/buildkit/buildkitd.sock"
 
-// labelHostname is a worker's label with the name of the machine that its buildkitd runs on.
-const labelHostname = "org.mobyproject.buildkit.worker.hostname"
-
 // dialWait bounds how long a node may take to answer for the first time.
 const dialWait = 20 * time.Second
 
@@ -39,7 +35,6 @@ type Node struct {
 	Version string
 
 	client *client.Client
-	here   bool         // on this machine
 	stop   func() error // ends a buildkitd of this process's own; nil if there is none
 }
 
@@ -78,9 +73,6 @@ func Dial(ctx context.Context, address string) (*Node, error) {
 		return nil, fmt.Errorf("the BuildKit at %s: %w", address, err)
 	}
 	n := &Node{Address: address, Host: host, client: c}
-	if name, err := os.Hostname(); err == nil && name != "" {
-		n.here = workers[0].Labels[labelHostname] == name
-	}
 	// BuildKit before 0.11 does not answer this.
 	if info, err := c.Info(ctx); err == nil {
 		n.Version = info.BuildkitVersion.Version

@@ -23,10 +23,10 @@ const (
 	programName   = "manifold"
 )
 
-// offer lets BuildKit fetch the gate's program, if the node is this machine and the program runs there without any other file.
+// offer lets BuildKit fetch the gate's program, if that runs on the node without any other file. The frontend asks for it only on the node's machine.
 func (b Builder) offer(opt *client.SolveOpt) frontend.Program {
 	native := b.Node.Host.Native
-	if b.Program == "" || !b.Node.here || native.OS != runtime.GOOS || native.Architecture != runtime.GOARCH || !isStatic(b.Program) {
+	if b.Program == "" || native.OS != runtime.GOOS || native.Architecture != runtime.GOARCH || !isStatic(b.Program) {
 		return frontend.Program{}
 	}
 	opt.LocalMounts = map[string]fsutil.FS{programFolder: oneFile(b.Program)}
