@@ -209,8 +209,8 @@ func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage
 	return out, true
 }
 
-// fetchAhead asks for the configs of all base images at once, while the plan is made: the converter asks for one after the other of
-// a target's. What it finds is in the client's memory; errors are the converter's to report.
+// fetchAhead asks for the configs of all base images at once and for the .dockerignore file, while the plan is made: the converter
+// asks for one after the other of a target's. What it finds is in the client's memory; errors are the converter's to report.
 func (b *build) fetchAhead(ctx context.Context) {
 	if !b.builds || len(b.targets) < 2 {
 		return
@@ -220,7 +220,12 @@ func (b *build) fetchAhead(ctx context.Context) {
 		platform platforms.Platform
 	}
 	seen := map[image]bool{}
+	files := map[*group]bool{}
 	for _, t := range b.targets {
+		if !files[t.group] {
+			files[t.group] = true
+			b.ahead.Go(func() { _, _ = t.group.ui.DockerIgnorePatterns(ctx) })
+		}
 		if len(t.group.contexts(t.platform)) > 0 {
 			continue // some of the names may be no images
 		}

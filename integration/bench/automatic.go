@@ -177,7 +177,7 @@ func timedWithGo(ctx context.Context, b *sandbox.Bench, args []string) (took tim
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, node.Stop()) }()
+	defer func() { err = errors.Join(err, node.Halt()) }()
 	on := []string{"env", "BUILDKIT_HOST=" + node.Addr}
 	if _, err := timed(ctx, b, append(slices.Clone(on), reference(native, dir)...)); err != nil {
 		return 0, err

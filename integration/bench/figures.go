@@ -153,7 +153,7 @@ func timedCold(ctx context.Context, b *sandbox.Bench, args []string) (_ time.Dur
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, node.Stop()) }()
+	defer func() { err = errors.Join(err, node.Halt()) }()
 	return timed(ctx, b, append([]string{"env", "BUILDKIT_HOST=" + node.Addr}, args...))
 }
 
