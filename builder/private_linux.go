@@ -23,7 +23,7 @@ const (
 
 // StartPrivate starts the buildkitd that is on PATH, as a node of this process's own, and dials it. Its state, the cache
 // with it, stays in dir for the next time; while it runs nobody else can use the folder, and a second caller waits for
-// the first. Closing the node stops the buildkitd. It needs what buildkitd needs: root, and runc or crun on PATH.
+// the first. Closing the node stops the buildkitd. It needs what buildkitd needs: root, and runc on PATH.
 func StartPrivate(ctx context.Context, dir string) (_ *Node, err error) {
 	program, err := exec.LookPath("buildkitd")
 	if err != nil {

@@ -129,11 +129,11 @@ func automatic(ctx context.Context, b *sandbox.Bench, match *regexp.Regexp) ([]f
 				ours: afterEdit(b, "manifold", plain, pushed), theirs: side{"ko", func(ctx context.Context) (time.Duration, error) { return ko.build(ctx, false) }},
 			},
 			figure{
-				name: coldKo, rounds: 1, most: 1.0,
+				name: coldKo, rounds: 3, most: 1.0,
 				ours: cold(b, "manifold", pushed...), theirs: side{"ko", func(ctx context.Context) (time.Duration, error) { return ko.build(ctx, true) }},
 			},
 			figure{
-				name: compiledKo, rounds: 1, most: 1.0,
+				name: compiledKo, rounds: 3, most: 1.0,
 				ours:   side{"manifold", func(ctx context.Context) (time.Duration, error) { return timedWithGo(ctx, b, pushed) }},
 				theirs: side{"ko", func(ctx context.Context) (time.Duration, error) { return ko.build(ctx, true) }},
 			})
