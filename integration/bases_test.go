@@ -1,15 +1,20 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
@@ -195,5 +200,56 @@ WORKDIR /opt
 		if out := mustFail(t, sb, append(args, "--no-cache")...); !strings.Contains(out.Stderr, "/usr/local/bin/tool is for arm64") {
 			t.Errorf("%s: the foreign program is not named:\n%s", name, out.Stderr)
 		}
+	}
+}
+
+// TestMovingBase moves a base image's tag each time that somebody asks for it: all targets are built from the same image nevertheless, and
+// the registry is asked once.
+func TestMovingBase(t *testing.T) {
+	sb := sandbox.Start(t)
+	const targets = "linux/amd64,linux/arm64,linux/s390x,linux/ppc64le"
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		write(t, dir, "which", name)
+		write(t, dir, "Dockerfile", "FROM scratch\nCOPY which /which\n")
+		mustExec(t, sb, "manifold", "build", "-q", "--platform", targets, "--push", "-t", sb.Ref("base:"+name), dir)
+	}
+	base, err := reference.ParseNormalizedNamed(sb.Ref("base"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	moving := "/v2/" + reference.Path(base) + "/manifests/moving"
+	retag := func(to string) {
+		mustExec(t, sb, "crane", "--insecure", "tag", sb.Ref("base:"+to), "moving")
+	}
+	retag("a")
+	var mu sync.Mutex
+	asked := 0
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: sb.Registry.Addr})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == moving {
+			mu.Lock()
+			defer mu.Unlock()
+			defer retag([]string{"b", "a"}[asked%2])
+			asked++
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+
+	front := strings.TrimPrefix(server.URL, "http://") + "/" + reference.Path(base) + ":moving"
+	write(t, dir, "Dockerfile", "FROM "+front+"\nCOPY Dockerfile /\n")
+	mustExec(t, sb, "manifold", "build", "--progress=plain", "--platform", targets, "--push", "-t", sb.Ref("app:1"), dir)
+	layers := map[string]bool{}
+	for _, p := range strings.Split(targets, ",") {
+		var m struct{ Layers []struct{ Digest string } }
+		out := mustExec(t, sb, "crane", "--insecure", "manifest", "--platform", p, sb.Ref("app:1"))
+		if err := json.Unmarshal([]byte(out.Stdout), &m); err != nil || len(m.Layers) != 2 {
+			t.Fatalf("%s: %v\n%s", p, err, out.Stdout)
+		}
+		layers[m.Layers[0].Digest] = true
+	}
+	if len(layers) != 1 || asked != 1 {
+		t.Errorf("built from %d images, and the registry was asked %d times", len(layers), asked)
 	}
 }
