@@ -36,14 +36,16 @@ func (c withOpts) BuildOpts() client.BuildOpts {
 var _ client.Client = withOpts{}
 
 // resolveCache answers a repeated question about one image once, as the reference frontend does: every target's every
-// stage asks for the config of its base. And the registry is asked for a name once: for its other platforms the image is then
-// known by its digest, so that all targets are built from the same one even if the tag moves meanwhile.
+// stage asks for the config of its base. And all targets are built from the same image: where a tag moves between two
+// questions, the later one is asked again by the digest of the first answer. Each platform asks by the name, for BuildKit
+// writes into a target's provenance what was asked for it.
 type resolveCache struct {
 	client.Client
 
 	group flightcontrol.CachedGroup[resolved]
 	mu    sync.Mutex
-	names map[string]*baseName
+	// first holds the digest that the first answer gave a name.
+	first map[string]digest.Digest
 }
 
 type resolved struct {
@@ -52,16 +54,8 @@ type resolved struct {
 	config []byte
 }
 
-// baseName is a name that questions are asked about.
-type baseName struct {
-	once sync.Once
-	// pinned is the name with the digest that the first answer gave it; empty if that was none, a source policy put another image in
-	// its place, or it is not one in a registry.
-	pinned string
-}
-
 func newResolveCache(c client.Client) *resolveCache {
-	r := &resolveCache{Client: c, names: map[string]*baseName{}}
+	r := &resolveCache{Client: c, first: map[string]digest.Digest{}}
 	r.group.CacheError = true
 	return r
 }
@@ -78,50 +72,44 @@ func (c *resolveCache) ResolveImageConfig(ctx context.Context, ref string, opt s
 	return r.ref, r.digest, r.config, err
 }
 
-// resolve asks BuildKit: the first time by the name, after that by the digest.
-func (c *resolveCache) resolve(ctx context.Context, ref string, opt sourceresolver.Opt) (r resolved, err error) {
-	ask := func(name string) error {
-		r.ref, r.digest, r.config, err = c.Client.ResolveImageConfig(ctx, name, opt)
-		return err
-	}
-	n, err := c.name(ref, opt)
-	if err != nil {
+// resolve asks BuildKit by the name, and once more by the digest if the name has moved since the first answer.
+func (c *resolveCache) resolve(ctx context.Context, ref string, opt sourceresolver.Opt) (resolved, error) {
+	name, dgst, config, err := c.Client.ResolveImageConfig(ctx, ref, opt)
+	r := resolved{name, dgst, config}
+	// A source policy may put different images in one's place, and an OCI layout is the client's own.
+	if err != nil || name != ref || opt.ImageOpt == nil {
 		return r, err
 	}
-	first := false
-	n.once.Do(func() {
-		first = true
-		if ask(ref) == nil && r.ref == ref && opt.ImageOpt != nil {
-			n.pinned = withDigest(ref, r.digest)
-		}
-	})
-	if first {
+	first, err := c.firstAnswer(ref, opt, dgst)
+	if err != nil || first == dgst {
 		return r, err
 	}
-	if n.pinned != "" && ask(n.pinned) == nil {
-		r.ref = ref
+	pinned := withDigest(ref, first)
+	if pinned == "" {
 		return r, nil
 	}
-	return r, ask(ref) // an error is to be about the name
+	if _, r.digest, r.config, err = c.Client.ResolveImageConfig(ctx, pinned, opt); err != nil {
+		return r, fmt.Errorf("%s has moved from %s to %s since this build began, build again: %w", ref, first, dgst, err)
+	}
+	return r, nil
 }
 
-// name returns what is known of a name. Questions that differ in the platform alone are about the same.
-func (c *resolveCache) name(ref string, opt sourceresolver.Opt) (*baseName, error) {
-	if opt.ImageOpt != nil {
-		all := *opt.ImageOpt
-		all.Platform = nil
-		opt.ImageOpt = &all
-	}
+// firstAnswer returns the digest that the first question about a name was answered with; it is that of this answer if there was none before.
+// Questions that differ in the platform alone are about the same.
+func (c *resolveCache) firstAnswer(ref string, opt sourceresolver.Opt, dgst digest.Digest) (digest.Digest, error) {
+	image := *opt.ImageOpt
+	image.Platform = nil
+	opt.ImageOpt = &image
 	key, err := questionKey(ref, opt)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.names[key] == nil {
-		c.names[key] = &baseName{}
+	if _, ok := c.first[key]; !ok {
+		c.first[key] = dgst
 	}
-	return c.names[key], nil
+	return c.first[key], nil
 }
 
 // questionKey identifies a question about an image.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -34,75 +35,64 @@ func (a *asked) ResolveImageConfig(_ context.Context, ref string, opt sourcereso
 	return name, dgst, []byte("{}"), err
 }
 
-// TestResolveOnce: a name is asked for once, and by its digest for every other platform, even if its tag moves meanwhile.
-func TestResolveOnce(t *testing.T) {
+// TestResolveSame: where a tag moves, every platform's image is that of the first answer.
+func TestResolveSame(t *testing.T) {
 	const name = "docker.io/library/base:1"
-	old := digest.FromString("old")
+	first, later := digest.FromString("first"), digest.FromString("later")
 	lacking := errors.New("no match for platform in manifest")
+	moves := func(n *asked, ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
+		if ref != name || len(n.refs) == 1 {
+			return ref, first, nil
+		}
+		return ref, later, nil
+	}
 	for _, test := range []struct {
 		name   string
 		ref    string
 		layout bool
-		answer func(ref string, p *ocispec.Platform) (string, digest.Digest, error)
-		// byName and pinned are how often each form of the name is to be asked for, for three platforms.
-		byName, pinned int
-		err            error
+		answer func(n *asked, ref string, p *ocispec.Platform) (string, digest.Digest, error)
+		// digests are those that amd64, arm64 and amd64 again are told; pinned is how often it is asked by a digest.
+		digests []digest.Digest
+		pinned  int
+		err     error
 	}{
-		{name: "tag", ref: name, byName: 1, pinned: 2, answer: func(ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
-			return ref, old, nil
+		{name: "stays", ref: name, digests: []digest.Digest{first, first, first}, answer: func(_ *asked, ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
+			return ref, first, nil
 		}},
-		{name: "digest", ref: name + "@" + old.String(), pinned: 3, answer: func(ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
-			return ref, old, nil
+		{name: "moves", ref: name, digests: []digest.Digest{first, first, first}, pinned: 1, answer: moves},
+		{name: "oci layout", ref: name, layout: true, digests: []digest.Digest{first, later, first}, answer: moves},
+		{name: "replaced by policy", ref: name, digests: []digest.Digest{first, later, first}, answer: func(n *asked, ref string, p *ocispec.Platform) (string, digest.Digest, error) {
+			_, dgst, err := moves(n, ref, p)
+			return "docker.io/library/other:1", dgst, err
 		}},
-		{name: "replaced by policy", ref: name, byName: 3, answer: func(string, *ocispec.Platform) (string, digest.Digest, error) {
-			return "docker.io/library/other:1", old, nil
-		}},
-		{name: "oci layout", ref: name, layout: true, byName: 3, answer: func(ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
-			return ref, old, nil
-		}},
-		{name: "none", ref: name, byName: 3, err: lacking, answer: func(string, *ocispec.Platform) (string, digest.Digest, error) {
-			return "", "", lacking
-		}},
-		{name: "digest refused", ref: name, byName: 3, pinned: 2, answer: func(ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
+		{name: "gone", ref: name, pinned: 1, err: lacking, answer: func(n *asked, ref string, p *ocispec.Platform) (string, digest.Digest, error) {
 			if ref != name {
 				return "", "", lacking
 			}
-			return ref, old, nil
+			return moves(n, ref, p)
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			node := &asked{answer: test.answer}
+			node := &asked{}
+			node.answer = func(ref string, p *ocispec.Platform) (string, digest.Digest, error) { return test.answer(node, ref, p) }
 			c := newResolveCache(node)
-			var wg sync.WaitGroup
-			for _, arch := range []string{"amd64", "arm64", "s390x", "amd64"} {
-				wg.Go(func() {
-					p := &ocispec.Platform{OS: "linux", Architecture: arch}
-					opt := sourceresolver.Opt{LogName: arch, ImageOpt: &sourceresolver.ResolveImageOpt{Platform: p}}
-					if test.layout {
-						opt = sourceresolver.Opt{OCILayoutOpt: &sourceresolver.ResolveOCILayoutOpt{Platform: p}}
-					}
-					ref, dgst, _, err := c.ResolveImageConfig(t.Context(), test.ref, opt)
-					if !errors.Is(err, test.err) {
-						t.Errorf("%s: %v, want %v", arch, err, test.err)
-					}
-					if want, _, _ := test.answer(test.ref, p); err == nil && (ref != want || dgst != old) {
-						t.Errorf("%s: %s@%s", arch, ref, dgst)
-					}
-				})
-			}
-			wg.Wait()
-			byName := 0
-			for _, ref := range node.refs {
-				if ref == name {
-					byName++
+			var digests []digest.Digest
+			var failed error
+			for _, arch := range []string{"amd64", "arm64", "amd64"} {
+				p := &ocispec.Platform{OS: "linux", Architecture: arch}
+				opt := sourceresolver.Opt{LogName: arch, ImageOpt: &sourceresolver.ResolveImageOpt{Platform: p}}
+				if test.layout {
+					opt = sourceresolver.Opt{OCILayoutOpt: &sourceresolver.ResolveOCILayoutOpt{Platform: p}}
 				}
+				_, dgst, _, err := c.ResolveImageConfig(t.Context(), test.ref, opt)
+				digests, failed = append(digests, dgst), errors.Join(failed, err)
 			}
-			pinned := len(node.refs) - byName
-			if byName != test.byName || pinned != test.pinned {
-				t.Errorf("asked %d times by name and %d times by digest, want %d and %d: %q", byName, pinned, test.byName, test.pinned, node.refs)
+			pinned := len(slices.DeleteFunc(slices.Clone(node.refs), func(ref string) bool { return ref == name }))
+			if test.err == nil && !slices.Equal(digests, test.digests) || pinned != test.pinned || !errors.Is(failed, test.err) {
+				t.Errorf("told %q, asked %q: %v", digests, node.refs, failed)
 			}
-			if i := slices.Index(node.refs, name); test.pinned > 0 && test.byName > 0 && i != 0 {
-				t.Errorf("asked by digest before the digest was known: %q", node.refs)
+			if test.err != nil && !strings.Contains(failed.Error(), name+" has moved") {
+				t.Error(failed)
 			}
 		})
 	}

@@ -203,8 +203,7 @@ WORKDIR /opt
 	}
 }
 
-// TestMovingBase moves a base image's tag each time that somebody asks for it: all targets are built from the same image nevertheless, and
-// the registry is asked once.
+// TestMovingBase moves a base image's tag each time that somebody asks for it: all targets are built from the same image nevertheless.
 func TestMovingBase(t *testing.T) {
 	sb := sandbox.Start(t)
 	const targets = "linux/amd64,linux/arm64,linux/s390x,linux/ppc64le"
@@ -249,7 +248,7 @@ func TestMovingBase(t *testing.T) {
 		}
 		layers[m.Layers[0].Digest] = true
 	}
-	if len(layers) != 1 || asked != 1 {
+	if len(layers) != 1 || asked < 2 {
 		t.Errorf("built from %d images, and the registry was asked %d times", len(layers), asked)
 	}
 }
