@@ -18,20 +18,16 @@ import (
 type asked struct {
 	client.Client
 
-	answer func(ref string, p *ocispec.Platform) (string, digest.Digest, error)
+	answer func(ref string) (string, digest.Digest, error)
 	mu     sync.Mutex
 	refs   []string
 }
 
-func (a *asked) ResolveImageConfig(_ context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+func (a *asked) ResolveImageConfig(_ context.Context, ref string, _ sourceresolver.Opt) (string, digest.Digest, []byte, error) {
 	a.mu.Lock()
 	a.refs = append(a.refs, ref)
 	a.mu.Unlock()
-	var p *ocispec.Platform
-	if opt.ImageOpt != nil {
-		p = opt.ImageOpt.Platform
-	}
-	name, dgst, err := a.answer(ref, p)
+	name, dgst, err := a.answer(ref)
 	return name, dgst, []byte("{}"), err
 }
 
@@ -40,41 +36,44 @@ func TestResolveSame(t *testing.T) {
 	const name = "docker.io/library/base:1"
 	first, later := digest.FromString("first"), digest.FromString("later")
 	lacking := errors.New("no match for platform in manifest")
-	moves := func(n *asked, ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
+	moves := func(n *asked, ref string) digest.Digest {
 		if ref != name || len(n.refs) == 1 {
-			return ref, first, nil
+			return first
 		}
-		return ref, later, nil
+		return later
 	}
 	for _, test := range []struct {
 		name   string
 		ref    string
 		layout bool
-		answer func(n *asked, ref string, p *ocispec.Platform) (string, digest.Digest, error)
+		answer func(n *asked, ref string) (string, digest.Digest, error)
 		// digests are those that amd64, arm64 and amd64 again are told; pinned is how often it is asked by a digest.
 		digests []digest.Digest
 		pinned  int
 		err     error
 	}{
-		{name: "stays", ref: name, digests: []digest.Digest{first, first, first}, answer: func(_ *asked, ref string, _ *ocispec.Platform) (string, digest.Digest, error) {
+		{name: "stays", ref: name, digests: []digest.Digest{first, first, first}, answer: func(_ *asked, ref string) (string, digest.Digest, error) {
 			return ref, first, nil
 		}},
-		{name: "moves", ref: name, digests: []digest.Digest{first, first, first}, pinned: 1, answer: moves},
-		{name: "oci layout", ref: name, layout: true, digests: []digest.Digest{first, later, first}, answer: moves},
-		{name: "replaced by policy", ref: name, digests: []digest.Digest{first, later, first}, answer: func(n *asked, ref string, p *ocispec.Platform) (string, digest.Digest, error) {
-			_, dgst, err := moves(n, ref, p)
-			return "docker.io/library/other:1", dgst, err
+		{name: "moves", ref: name, digests: []digest.Digest{first, first, first}, pinned: 1, answer: func(n *asked, ref string) (string, digest.Digest, error) {
+			return ref, moves(n, ref), nil
 		}},
-		{name: "gone", ref: name, pinned: 1, err: lacking, answer: func(n *asked, ref string, p *ocispec.Platform) (string, digest.Digest, error) {
+		{name: "oci layout", ref: name, layout: true, digests: []digest.Digest{first, later, first}, answer: func(n *asked, ref string) (string, digest.Digest, error) {
+			return ref, moves(n, ref), nil
+		}},
+		{name: "replaced by policy", ref: name, digests: []digest.Digest{first, later, first}, answer: func(n *asked, ref string) (string, digest.Digest, error) {
+			return "docker.io/library/other:1", moves(n, ref), nil
+		}},
+		{name: "gone", ref: name, pinned: 1, err: lacking, answer: func(n *asked, ref string) (string, digest.Digest, error) {
 			if ref != name {
 				return "", "", lacking
 			}
-			return moves(n, ref, p)
+			return ref, moves(n, ref), nil
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			node := &asked{}
-			node.answer = func(ref string, p *ocispec.Platform) (string, digest.Digest, error) { return test.answer(node, ref, p) }
+			node.answer = func(ref string) (string, digest.Digest, error) { return test.answer(node, ref) }
 			c := newResolveCache(node)
 			var digests []digest.Digest
 			var failed error

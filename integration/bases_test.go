@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/builder"
 	"github.com/manifold-build/manifold/integration/sandbox"
@@ -240,13 +241,13 @@ func TestMovingBase(t *testing.T) {
 	write(t, dir, "Dockerfile", "FROM "+front+"\nCOPY Dockerfile /\n")
 	mustExec(t, sb, "manifold", "build", "--progress=plain", "--platform", targets, "--push", "-t", sb.Ref("app:1"), dir)
 	layers := map[string]bool{}
-	for _, p := range strings.Split(targets, ",") {
-		var m struct{ Layers []struct{ Digest string } }
+	for p := range strings.SplitSeq(targets, ",") {
+		var m ocispec.Manifest
 		out := mustExec(t, sb, "crane", "--insecure", "manifest", "--platform", p, sb.Ref("app:1"))
 		if err := json.Unmarshal([]byte(out.Stdout), &m); err != nil || len(m.Layers) != 2 {
 			t.Fatalf("%s: %v\n%s", p, err, out.Stdout)
 		}
-		layers[m.Layers[0].Digest] = true
+		layers[m.Layers[0].Digest.String()] = true
 	}
 	if len(layers) != 1 || asked < 2 {
 		t.Errorf("built from %d images, and the registry was asked %d times", len(layers), asked)
