@@ -84,11 +84,15 @@ func (c *resolveCache) resolve(ctx context.Context, ref string, opt sourceresolv
 	if err != nil || first == dgst {
 		return r, err
 	}
-	pinned := withDigest(ref, first)
-	if pinned == "" {
-		return r, nil
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return r, err
 	}
-	if _, r.digest, r.config, err = c.Client.ResolveImageConfig(ctx, pinned, opt); err != nil {
+	pinned, err := reference.WithDigest(named, first)
+	if err != nil {
+		return r, err
+	}
+	if _, r.digest, r.config, err = c.Client.ResolveImageConfig(ctx, pinned.String(), opt); err != nil {
 		return r, fmt.Errorf("%s has moved from %s to %s since this build began, build again: %w", ref, first, dgst, err)
 	}
 	return r, nil
@@ -117,22 +121,6 @@ func questionKey(ref string, opt sourceresolver.Opt) (string, error) {
 	opt.LogName = "" // for people only
 	hash, err := hashstructure.Hash(opt, nil)
 	return fmt.Sprintf("%s,%d", ref, hash), err
-}
-
-// withDigest adds a digest to the name of an image; empty if it has one, or is no name in a registry.
-func withDigest(ref string, dgst digest.Digest) string {
-	named, err := reference.ParseNormalizedNamed(ref)
-	if err != nil || dgst == "" {
-		return ""
-	}
-	if _, ok := named.(reference.Digested); ok {
-		return ""
-	}
-	pinned, err := reference.WithDigest(named, dgst)
-	if err != nil {
-		return ""
-	}
-	return pinned.String()
 }
 
 // frontendCaps are the capabilities that a client can ask a frontend for, and that this one has. The image names
