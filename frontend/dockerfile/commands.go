@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
 // nature says what a command's result depends on.

@@ -3,7 +3,7 @@ package dockerfile
 import (
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 	"github.com/manifold-build/manifold/platforms"
 )
 

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
 // class is what is known of a file of a stage that runs on the build platform.

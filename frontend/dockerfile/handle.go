@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
 // tool judges a command by its row of the table.

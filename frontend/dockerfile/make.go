@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
 // judgeMake judges make: what it runs stands in a makefile, so a probe has to tell.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 	"github.com/manifold-build/manifold/platforms"
 )
 

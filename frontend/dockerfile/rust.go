@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
 // The rules of Rust: cargo makes programs for the target that --target or CARGO_BUILD_TARGET names, if the target is installed and

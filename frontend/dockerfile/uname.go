@@ -3,7 +3,7 @@ package dockerfile
 import (
 	"strings"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
 // judgeUname judges uname: what it says of the system is the same on every machine of it, what it says of the machine is not.

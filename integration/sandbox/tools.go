@@ -27,7 +27,7 @@ var repoRoot = sync.OnceValues(func() (string, error) {
 })
 
 // buildkitVersion is what the daemons call themselves; tools/go.mod pins the same.
-const buildkitVersion = "v0.33.1"
+const buildkitVersion = "v0.34.2"
 
 // tools returns the folder with the programs that tools/go.mod and tools/peers/go.mod pin: buildkitd, buildctl and the
 // reference frontend; registry, buildx and crane. They are two modules because BuildKit has to be built from the

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/manifold-build/manifold/frontend/dockerfile/internal/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
 var update = flag.Bool("update", false, "write what was read into testdata")
