@@ -15,40 +15,33 @@ import (
 // maxAnswer bounds what is read of a probe's answer, in bytes.
 const maxAnswer = 1 << 20
 
-// answer is what a probe found in one file.
-type answer struct {
-	dockerfile.Answer
-
-	group *group
-}
-
-// ask makes the open probes of every target's plan, in parallel, and reports whether there was any.
+// ask makes the open probes of every group's plan, in parallel, and reports whether there was any.
 func (b *build) ask(ctx context.Context) bool {
-	var asked []answer
-	plans := []dockerfile.Plan{}
-	seen := map[*group]bool{}
-	for _, t := range b.targets {
-		if seen[t.group] {
-			continue
-		}
-		seen[t.group] = true
-		for _, p := range t.plan.Probes {
-			asked = append(asked, answer{dockerfile.Answer{Probe: p}, t.group})
-			plans = append(plans, t.plan)
+	type asked struct {
+		group  *group
+		answer dockerfile.Answer
+	}
+	var all []asked
+	for _, g := range b.planned() {
+		for _, p := range g.plan(b).Probes {
+			all = append(all, asked{g, dockerfile.Answer{Probe: p}})
 		}
 	}
 	var wg sync.WaitGroup
-	for i := range asked {
-		wg.Go(func() { asked[i].Text, asked[i].Failed = b.askOne(ctx, asked[i].group, asked[i].Probe, plans[i]) })
+	for i := range all {
+		a := &all[i]
+		wg.Go(func() { a.answer.Text, a.answer.Failed = b.askOne(ctx, a.group, a.answer.Probe) })
 	}
 	wg.Wait()
-	b.answers = append(b.answers, asked...)
-	return len(asked) > 0
+	for _, a := range all {
+		a.group.planner.Answer(a.answer)
+	}
+	return len(all) > 0
 }
 
 // askOne makes one probe.
-func (b *build) askOne(ctx context.Context, g *group, p dockerfile.Probe, plan dockerfile.Plan) (text string, failed bool) {
-	src, err := g.file.ProbeText(p, plan)
+func (b *build) askOne(ctx context.Context, g *group, p dockerfile.Probe) (text string, failed bool) {
+	src, err := g.planner.ProbeText(p)
 	if err != nil {
 		return "", true
 	}

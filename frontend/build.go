@@ -36,13 +36,12 @@ type build struct {
 	targets   []*target
 	groups    map[string]*group
 	images    map[string]dockerfile.BaseImage // that stages are built from, looked at so far
-	answers   []answer
-	most      int            // targets at once; 0 is automatic
-	whole     *bound         // of whole targets
-	solves    *bound         // of their solves
-	builds    bool           // targets are going to be built, not only asked about
-	ahead     sync.WaitGroup // what was asked for ahead of its use
-	// mu guards host while targets are built: one of them may find an emulator.
+	most      int                             // targets at once; 0 is automatic
+	whole     *bound                          // of whole targets
+	solves    *bound                          // of their solves
+	builds    bool                            // targets are going to be built, not only asked about
+	ahead     sync.WaitGroup                  // what was asked for ahead of its use
+	// mu guards host, images and the groups' planners while targets are built: one of them may have a stage put back.
 	mu sync.Mutex
 }
 
@@ -71,6 +70,8 @@ type group struct {
 	// file is nil if the Dockerfile does not parse; parseErr says why.
 	file     *dockerfile.File
 	parseErr error
+	// planner plans the file for the targets of the group; nil until it is planned, or if the file does not parse.
+	planner *dockerfile.Planner
 }
 
 func newBuild(c client.Client) (*build, error) {
@@ -99,7 +100,9 @@ func (b *build) open(ctx context.Context, opts map[string]string) (*group, error
 	if g, ok := b.groups[key]; ok {
 		return g, nil
 	}
-	ui, err := dockerui.NewClient(withOpts{b.client, maps.Clone(opts)})
+	inputs := newInputs(b)
+	given := maps.Clone(opts)
+	ui, err := dockerui.NewClient(withInputs{withOpts{b.client, given}, inputs})
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +112,7 @@ func (b *build) open(ctx context.Context, opts map[string]string) (*group, error
 	}
 	g := &group{opts: opts, ui: ui, src: src}
 	g.file, g.parseErr = dockerfile.Parse(src.Filename, src.Data)
+	inputs.of(g.file, given)
 	b.groups[key] = g
 	return g, nil
 }
@@ -268,7 +272,7 @@ func (b *build) refuseOwnOptions(s syntax, g *group) error {
 func (b *build) planTarget(t *target) dockerfile.Target {
 	return dockerfile.Target{
 		Platform: t.platform, Strategy: t.strategy, Stage: t.group.opts[optionTarget], BuildArgs: t.group.buildArgs(),
-		Contexts: t.group.contexts(t.platform), NoCacheMounts: t.noMounts,
+		Contexts: t.group.contexts(), NoCacheMounts: t.noMounts,
 	}
 }
 
@@ -283,18 +287,12 @@ func (g *group) buildArgs() map[string]string {
 	return out
 }
 
-// contexts lists the stages that a build context replaces for a target: "context:NAME", or "context:NAME::PLATFORM" for
-// that platform only.
-func (g *group) contexts(target platforms.Platform) []string {
-	own := ctdplatforms.FormatAll(ctdplatforms.Normalize(target.OCI()))
+// contexts lists the named build contexts: "context:NAME", or "context:NAME::PLATFORM" for one that is for that platform only.
+func (g *group) contexts() []string {
 	var out []string
-	for key := range g.opts {
-		key, ok := strings.CutPrefix(key, "context:")
-		if !ok {
-			continue
-		}
-		if name, platform, only := strings.Cut(key, "::"); !only || platform == own {
-			out = append(out, name)
+	for _, key := range slices.Sorted(maps.Keys(g.opts)) {
+		if key, ok := strings.CutPrefix(key, "context:"); ok {
+			out = append(out, key)
 		}
 	}
 	return out

@@ -30,9 +30,9 @@ var exitPrograms = map[string]exitProgram{
 	"loong64": {machine: 258, wide: true, order: binary.LittleEndian, flags: 0x43, code: []uint32{0x03800004, 0x0381740b, 0x002b0000}},
 }
 
-// probeProgram returns a static Linux program for a platform that ends at once with the exit code 0; false if there is
+// trialProgram returns a static Linux program for a platform that ends at once with the exit code 0; false if there is
 // none.
-func probeProgram(p platforms.Platform) ([]byte, bool) {
+func trialProgram(p platforms.Platform) ([]byte, bool) {
 	x, ok := exitPrograms[p.Architecture]
 	if !ok || p.OS != "linux" {
 		return nil, false

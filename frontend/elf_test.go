@@ -22,7 +22,7 @@ func TestProbePrograms(t *testing.T) {
 	}
 	for arch := range exitPrograms {
 		t.Run(arch, func(t *testing.T) {
-			program, ok := probeProgram(platforms.Platform{OS: "linux", Architecture: arch})
+			program, ok := trialProgram(platforms.Platform{OS: "linux", Architecture: arch})
 			if !ok {
 				t.Fatal("there is none")
 			}
@@ -45,7 +45,7 @@ func TestProbePrograms(t *testing.T) {
 			}
 		})
 	}
-	if _, ok := probeProgram(platforms.Platform{OS: "windows", Architecture: "amd64"}); ok {
+	if _, ok := trialProgram(platforms.Platform{OS: "windows", Architecture: "amd64"}); ok {
 		t.Error("a program for Windows")
 	}
 }

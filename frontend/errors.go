@@ -27,6 +27,8 @@ type TargetError struct {
 	Line int
 	// Err is what happened.
 	Err error
+
+	stage int // the stage's index, -1 if it is not known
 }
 
 // Error names the target and, where they are known, stage, file and line before what happened.
@@ -53,14 +55,14 @@ func targetError(t platforms.Platform, f *dockerfile.File, err error) error {
 	if err == nil {
 		return nil
 	}
-	out := &TargetError{Target: t, Err: err}
+	out := &TargetError{Target: t, Err: err, stage: -1}
 	for _, src := range errdefs.Sources(err) {
 		if src.GetInfo() == nil || len(src.GetRanges()) == 0 || src.GetRanges()[0].GetStart() == nil {
 			continue
 		}
 		out.File, out.Line = src.GetInfo().GetFilename(), int(src.GetRanges()[0].GetStart().GetLine())
 		if f != nil {
-			out.Stage = f.StageAt(out.Line)
+			out.Stage, out.stage = f.StageTitle(out.Line), f.StageAt(out.Line)
 		}
 	}
 	return out

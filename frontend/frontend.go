@@ -178,7 +178,7 @@ func (b *build) lint(ctx context.Context) (*lint.LintResults, error) {
 			return nil, err
 		}
 		if g := t.group; g.file != nil {
-			plan, _ := g.file.Plan(b.planRequest(g, b.targetsOf(g), nil))
+			plan, _ := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: b.targetsOf(g), Images: b.images})
 			for _, f := range g.wanted(append(plan.Findings, b.lacking(ctx, g, plan)...)) {
 				one.AddWarning(f.Rule, ruleDescription, "", f.Message, one.AddSource(g.src.SourceMap), lineRange(f.Line))
 			}

@@ -248,24 +248,6 @@ func (t *target) gateError(report verify.Report) error {
 	return withSource(e, t.group.src.SourceMap, lineRange(e.Hints[0].Line))
 }
 
-// inVain lists the stages that were moved for a target whose image holds code for the build platform: it is built again without the move,
-// unless the file's own text explains it. Whatever else is wrong with an image would be as wrong after a slower build.
-func (b *build) inVain(t *target, err error) []dockerfile.Refusal {
-	gate, ok := errors.AsType[*GateError](err)
-	if !ok || len(gate.Hints) > 0 || t.strategy != platforms.Auto {
-		return nil
-	}
-	i := slices.IndexFunc(gate.Report.Refused, func(f verify.Finding) bool { return f.Machine == b.host.Native.Architecture })
-	if i < 0 {
-		return nil
-	}
-	var out []dockerfile.Refusal
-	for _, stage := range t.moved() {
-		out = append(out, dockerfile.Refusal{Stage: stage, Target: t.platform, Reason: "the image is refused: " + gate.Report.Refused[i].String()})
-	}
-	return out
-}
-
 // moved lists the stages that were moved to the build platform.
 func (t *target) moved() []string {
 	var out []string

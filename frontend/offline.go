@@ -44,7 +44,7 @@ func PlanOffline(opts map[string]string, native platforms.Platform, read func(na
 	for _, se := range b.planFiles() {
 		errs = append(errs, se)
 	}
-	out := b.planned(errors.Join(errs...))
+	out := b.answer(errors.Join(errs...))
 	seen := map[*group]bool{}
 	for _, t := range b.targets {
 		if !seen[t.group] {

@@ -180,8 +180,8 @@ func suggestOption(name string) string {
 func readHeader(f *dockerfile.File) (settings, error) {
 	var out settings
 	var errs []error
-	for _, h := range f.Header() {
-		s := setting{value: h.Value, source: fromHeader, origin: fmt.Sprintf("%s:%d", f.Name(), h.Line)}
+	for _, h := range f.Header {
+		s := setting{value: h.Value, source: fromHeader, origin: fmt.Sprintf("%s:%d", f.Name, h.Line)}
 		scope, name, err := cutScope(h.Name)
 		if err == nil {
 			s.scope = scope

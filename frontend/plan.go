@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/platforms"
@@ -32,7 +34,7 @@ func (b *build) plan(ctx context.Context) error {
 		}
 		foreign := cannotRun(refused)
 		switch {
-		case len(foreign) > 0 && b.probe(ctx, foreign):
+		case len(foreign) > 0 && b.findEmulators(ctx, foreign):
 		case b.lookAtBases(ctx):
 		case b.ask(ctx):
 		default:
@@ -41,9 +43,9 @@ func (b *build) plan(ctx context.Context) error {
 	}
 	// What is still open is taken to be answered badly.
 	b.planFiles()
-	for _, t := range b.targets {
-		for _, p := range t.plan.Probes {
-			b.answers = append(b.answers, answer{dockerfile.Answer{Probe: p, Failed: true}, t.group})
+	for _, g := range b.planned() {
+		for _, p := range g.plan(b).Probes {
+			g.planner.Answer(dockerfile.Answer{Probe: p, Failed: true})
 		}
 	}
 	return b.finishPlan(ctx, b.planFiles())
@@ -77,7 +79,7 @@ func (b *build) finishPlan(ctx context.Context, refused []*dockerfile.StageError
 func (t *target) write() (err error) {
 	t.text = t.group.src.Data
 	if t.planned {
-		t.text, err = t.group.file.For(t.platform, t.plan)
+		t.text, err = t.group.planner.Text(t.platform)
 	}
 	return err
 }
@@ -102,30 +104,54 @@ func (t *target) steps() []dockerfile.Step {
 	return out
 }
 
+// planned lists the groups whose file is planned, each once.
+func (b *build) planned() []*group {
+	var out []*group
+	for _, t := range b.targets {
+		if t.group.planner != nil && !slices.Contains(out, t.group) {
+			out = append(out, t.group)
+		}
+	}
+	return out
+}
+
+// plan is the latest plan of the group's file.
+func (g *group) plan(b *build) dockerfile.Plan {
+	for _, t := range b.targets {
+		if t.group == g {
+			return t.plan
+		}
+	}
+	return dockerfile.Plan{}
+}
+
 // planFiles plans every file for its targets, and returns what the node cannot do. A file that does not parse has no plan: the
 // converter says what is wrong with it.
 func (b *build) planFiles() []*dockerfile.StageError {
 	var refused []*dockerfile.StageError
-	seen := map[*group]bool{}
 	for _, t := range b.targets {
-		g := t.group
-		if g.file == nil || seen[g] {
-			continue
-		}
-		seen[g] = true
-		plan, err := g.file.Plan(b.planRequest(g, b.targetsOf(g), nil))
-		for _, err := range unjoin(err) {
-			if se, ok := errors.AsType[*dockerfile.StageError](err); ok && b.hostKnown {
-				refused = append(refused, se)
-			}
-		}
-		for _, t := range b.targets {
-			if t.group == g {
-				t.plan, t.planned = plan, true
-			}
+		if g := t.group; g.file != nil && g.planner == nil {
+			g.planner = g.file.Open(dockerfile.PlanRequest{Host: b.host, Targets: b.targetsOf(g), Images: b.images})
 		}
 	}
+	for _, g := range b.planned() {
+		refused = append(refused, b.planGroup(g)...)
+	}
 	return refused
+}
+
+// planGroup plans a file for its targets with what is known, and returns what the node cannot do.
+func (b *build) planGroup(g *group) []*dockerfile.StageError {
+	plan, err := g.planner.Plan()
+	for _, t := range b.targets {
+		if t.group == g {
+			t.plan, t.planned = plan, true
+		}
+	}
+	if !b.hostKnown {
+		return nil
+	}
+	return stageErrors(err)
 }
 
 // targetsOf lists the targets that are built from a file.
@@ -137,17 +163,6 @@ func (b *build) targetsOf(g *group) []dockerfile.Target {
 		}
 	}
 	return out
-}
-
-// planRequest is what one file is planned with.
-func (b *build) planRequest(g *group, targets []dockerfile.Target, refused []dockerfile.Refusal) dockerfile.PlanRequest {
-	req := dockerfile.PlanRequest{Host: b.host, Targets: targets, Images: b.images, Refused: refused}
-	for _, a := range b.answers {
-		if a.group == g {
-			req.Answers = append(req.Answers, a.Answer)
-		}
-	}
-	return req
 }
 
 // cannotRun lists the platforms that stages have to run on and the node is not known to execute, each once.
@@ -179,13 +194,19 @@ func (b *build) lookAtBases(ctx context.Context) bool {
 		wg.Go(func() { found[i], ok[i] = b.baseImage(ctx, ref) })
 	}
 	wg.Wait()
-	more := false
+	var fresh []string
+	images := maps.Clone(b.images)
 	for i, ref := range refs {
 		if ok[i] {
-			b.images[ref], more = found[i], true
+			images[ref] = found[i]
+			fresh = append(fresh, ref)
 		}
 	}
-	return more
+	b.images = images
+	for _, g := range b.planned() {
+		g.planner.Look(b.images, fresh)
+	}
+	return len(fresh) > 0
 }
 
 // baseImage reads what a plan has to know of an image.
@@ -226,7 +247,7 @@ func (b *build) fetchAhead(ctx context.Context) {
 			files[t.group] = true
 			b.ahead.Go(func() { _, _ = t.group.ui.DockerIgnorePatterns(ctx) })
 		}
-		if len(t.group.contexts(t.platform)) > 0 {
+		if len(t.group.contexts()) > 0 {
 			continue // some of the names may be no images
 		}
 		for _, i := range t.plan.Images {
@@ -246,23 +267,32 @@ func (b *build) fetchAhead(ctx context.Context) {
 
 // imageConfig reads an image's config for a platform, as the converter will. The prefix is for the progress.
 func (b *build) imageConfig(ctx context.Context, prefix, ref string, p platforms.Platform) ([]byte, error) {
+	_, _, dt, err := b.resolveImage(ctx, prefix, ref, p)
+	return dt, err
+}
+
+// resolveImage finds out what a name stands for on a platform.
+func (b *build) resolveImage(ctx context.Context, prefix, ref string, p platforms.Platform) (string, digest.Digest, []byte, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		return nil, err
-	}
-	mode := llb.ResolveModeDefault
-	switch b.rest["image-resolve-mode"] {
-	case "pull":
-		mode = llb.ResolveModeForcePull
-	case "local":
-		mode = llb.ResolveModePreferLocal
+		return "", "", nil, err
 	}
 	platform := p.OCI()
-	_, _, dt, err := b.client.ResolveImageConfig(ctx, reference.TagNameOnly(named).String(), sourceresolver.Opt{
+	return b.client.ResolveImageConfig(ctx, reference.TagNameOnly(named).String(), sourceresolver.Opt{
 		LogName:  prefix + " load metadata for " + reference.TagNameOnly(named).String(),
-		ImageOpt: &sourceresolver.ResolveImageOpt{Platform: &platform, ResolveMode: mode.String()},
+		ImageOpt: &sourceresolver.ResolveImageOpt{Platform: &platform, ResolveMode: b.resolveMode().String()},
 	})
-	return dt, err
+}
+
+// resolveMode says where images are looked for, as the request has it.
+func (b *build) resolveMode() llb.ResolveMode {
+	switch b.rest["image-resolve-mode"] {
+	case "pull":
+		return llb.ResolveModeForcePull
+	case "local":
+		return llb.ResolveModePreferLocal
+	}
+	return llb.ResolveModeDefault
 }
 
 // lacks reports whether an error says that an image is not there for a platform.
@@ -275,7 +305,7 @@ func (b *build) lacking(ctx context.Context, g *group, plan dockerfile.Plan) []d
 	found := make([]*dockerfile.Finding, len(plan.Images))
 	var wg sync.WaitGroup
 	for i, image := range plan.Images {
-		if image.Name == "scratch" || slices.ContainsFunc(g.contexts(image.Target), func(s string) bool { return strings.EqualFold(s, image.Name) }) {
+		if image.Name == "scratch" || len(g.contexts()) > 0 {
 			continue
 		}
 		wg.Go(func() {

@@ -73,7 +73,7 @@ func (b *build) answerPlan(ctx context.Context) (*client.Result, error) {
 			return nil, withLocations(t.group.parseErr, t.group.src.SourceMap)
 		}
 	}
-	out := b.planned(b.plan(ctx))
+	out := b.answer(b.plan(ctx))
 	seen := map[*group]bool{}
 	for _, t := range b.targets {
 		if !seen[t.group] {
@@ -92,8 +92,8 @@ func (b *build) answerPlan(ctx context.Context) (*client.Result, error) {
 	return res, nil
 }
 
-// planned puts the targets' plans together; the error says what the node cannot do.
-func (b *build) planned(err error) Plan {
+// answer puts the targets' plans together; the error says what the node cannot do.
+func (b *build) answer(err error) Plan {
 	out := Plan{Steps: b.steps()}
 	for _, e := range unjoin(err) {
 		out.Problems = append(out.Problems, e.Error())

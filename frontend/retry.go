@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,56 +14,75 @@ import (
 	"github.com/manifold-build/manifold/platforms"
 )
 
-// RuleBuiltAgain is the warning for a target that was built again with a stage under emulation that had been moved in vain.
+// RuleBuiltAgain is the warning for a target that was built again with a stage on the target that had been moved in vain.
 const RuleBuiltAgain = "BuiltAgainUnderEmulation"
 
-// runTarget builds one target. Where a stage was moved to the build platform in vain, the target is built once more with that
-// stage on the target itself: moving must not make a build fail, or differ, that would have passed.
+// There is one rule for trying again. Where something fails, or is refused, the stages at and behind it that the plan has moved, or has told their
+// target, are put back as the Dockerfile has them, and the target is built once more: moving must not make a build fail, or differ, that
+// would have passed. It is the user's own error only if the same step is seen to fail on the build platform without any of the plan's doing.
+
+// runTarget builds one target, again as often as stages are put back.
 func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
 	end, err := b.whole.start(ctx, t)
 	if err != nil {
 		return built{err: err}
 	}
 	defer end()
-	var refused []dockerfile.Refusal
 	for {
-		out, more := b.attempt(ctx, t, warn && len(refused) == 0)
-		more = slices.DeleteFunc(more, func(r dockerfile.Refusal) bool {
-			return slices.ContainsFunc(refused, func(o dockerfile.Refusal) bool { return o.Stage == r.Stage })
-		})
-		if len(more) == 0 || ctx.Err() != nil {
+		out, back := b.attempt(ctx, t, warn)
+		warn = false
+		if len(back) == 0 || ctx.Err() != nil {
 			return out
 		}
-		refused = append(refused, more...)
-		if err := b.planAgain(ctx, t, refused); err != nil {
-			// The node cannot emulate the target, so what happened first is what there is to say.
+		if err := b.putBack(ctx, t, back); err != nil {
+			// The node cannot run the stages on the target, so what happened first is what there is to say.
 			if out.err != nil {
 				return out
 			}
-			return built{err: errors.Join(errors.New(more[0].Reason), err)}
+			return built{err: errors.Join(errors.New(back[0].Reason), err)}
 		}
-		for _, r := range more {
+		for _, r := range back {
 			t.warnAgain(ctx, r)
 		}
 	}
 }
 
-// planAgain plans one target with stages left where they were, and looks for an emulator if it takes one that the node does not
+// putBack plans a target with stages left where they were, and looks for an emulator if it takes one that the node does not
 // report.
-func (b *build) planAgain(ctx context.Context, t *target, refused []dockerfile.Refusal) error {
+func (b *build) putBack(ctx context.Context, t *target, back []dockerfile.PutBack) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	req := b.planRequest(t.group, []dockerfile.Target{b.planTarget(t)}, refused)
-	plan, err := t.group.file.Plan(req)
-	if foreign := cannotRun(stageErrors(err)); len(foreign) > 0 && b.probe(ctx, foreign) {
-		req.Host = b.host
-		plan, err = t.group.file.Plan(req)
+	g := t.group
+	g.planner.PutBack(back...)
+	plan, err := g.planner.Plan()
+	if foreign := cannotRun(ofTarget(err, t)); len(foreign) > 0 && b.findEmulators(ctx, foreign) {
+		plan, err = g.planner.Plan()
 	}
-	if err != nil && b.hostKnown {
-		return err
+	if own := ofTarget(err, t); len(own) > 0 && b.hostKnown {
+		return own[0]
 	}
 	t.plan = plan
 	return t.write()
+}
+
+// stale lists the targets whose text is no longer what they were built from. Those that failed or cannot be planned otherwise stay as they are.
+func (b *build) stale(done []built) []*target {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []*target
+	for i, t := range b.targets {
+		if !t.planned || done[i].err != nil {
+			continue
+		}
+		plan, err := t.group.planner.Plan()
+		text, textErr := t.group.planner.Text(t.platform)
+		if len(ofTarget(err, t)) > 0 || textErr != nil || bytes.Equal(text, t.text) {
+			continue
+		}
+		t.plan, t.text = plan, text
+		out = append(out, t)
+	}
+	return out
 }
 
 // stageErrors lists the parts of a plan's error.
@@ -76,100 +96,153 @@ func stageErrors(err error) []*dockerfile.StageError {
 	return out
 }
 
-// warnAgain says that a stage is run on the target after all, and why.
-func (t *target) warnAgain(ctx context.Context, r dockerfile.Refusal) {
-	line := 0
-	for _, s := range t.steps() {
-		if s.Stage == r.Stage {
-			line = s.Line
-		}
-	}
-	msg := fmt.Sprintf("stage %s is run on %s after all: %s", r.Stage, t.platform, r.Reason)
-	t.group.src.Warn(ctx, linter.LintFormatShort(RuleBuiltAgain, msg, line), warnOpts(lineRange(line), nil, ""))
+// ofTarget lists the parts of a plan's error that are about a target.
+func ofTarget(err error, t *target) []*dockerfile.StageError {
+	return slices.DeleteFunc(stageErrors(err), func(se *dockerfile.StageError) bool { return se.Target != t.platform })
 }
 
-// attempt builds a target as planned, and looks at what is taken from its moved stages meanwhile. It returns the stages that were
-// moved in vain.
-func (b *build) attempt(ctx context.Context, t *target, warn bool) (built, []dockerfile.Refusal) {
-	var wg sync.WaitGroup
-	var checks []dockerfile.Probe
-	for _, p := range t.plan.Checks {
-		if p.Target == t.platform && t.strategy == platforms.Auto {
-			checks = append(checks, p)
-		}
-	}
+// warnAgain says that a stage is run on the target after all, and why.
+func (t *target) warnAgain(ctx context.Context, r dockerfile.PutBack) {
+	s := t.group.file.Stages[r.Stage]
+	msg := fmt.Sprintf("stage %s is run on %s after all: %s", s.Title(), t.platform, r.Reason)
+	t.group.src.Warn(ctx, linter.LintFormatShort(RuleBuiltAgain, msg, s.Line), warnOpts(lineRange(s.Line), nil, ""))
+}
+
+// attempt builds a target as planned, and looks at what is taken from its moved stages meanwhile. It returns the stages to put back.
+func (b *build) attempt(ctx context.Context, t *target, warn bool) (built, []dockerfile.PutBack) {
 	end, err := b.solves.start(ctx, t)
 	if err != nil {
 		return built{err: err}, nil
 	}
-	refusals := make([]*dockerfile.Refusal, len(checks))
-	for i, p := range checks {
-		wg.Go(func() { refusals[i] = b.refuse(ctx, t, p) })
+	checks := t.checks()
+	found := make([]*dockerfile.PutBack, len(checks))
+	var wg sync.WaitGroup
+	for i, c := range checks {
+		wg.Go(func() { found[i] = b.check(ctx, t, c) })
 	}
 	out := b.solveTarget(ctx, t, warn)
 	wg.Wait()
 	end()
-	var refused []dockerfile.Refusal
-	for _, r := range refusals {
+	var back []dockerfile.PutBack
+	for _, r := range found {
 		if r != nil {
-			refused = append(refused, *r)
+			back = append(back, *r)
 		}
 	}
-	if out.err == nil && len(refused) == 0 {
+	if len(back) > 0 {
+		return out, back
+	}
+	if out.err == nil {
 		out.judgement, out.err = b.judge(ctx, t, out)
-		refused = b.inVain(t, out.err)
-		if out.err != nil {
-			return out, refused
-		}
 	}
-	if out.err != nil && len(refused) == 0 {
-		if r := b.movedInVain(ctx, t, out.err); r != nil {
-			refused = append(refused, *r)
-		}
+	if out.err != nil {
+		back = b.inVain(ctx, t, out)
 	}
-	return out, refused
+	return out, back
 }
 
-// refuse makes a check, and refuses the stage if it finds machine code or cannot look. A stage that fails is no matter of the check's.
-func (b *build) refuse(ctx context.Context, t *target, p dockerfile.Probe) *dockerfile.Refusal {
-	found, err := b.check(ctx, t.group, p, t.plan)
-	switch {
-	case errors.Is(err, errStage), err == nil && found == "":
-		return nil // the target's own build says what is wrong with the stage
-	case err != nil:
-		found = "what is taken from it could not be looked at"
+// checks are those of the target's plan.
+func (t *target) checks() []dockerfile.Check {
+	var out []dockerfile.Check
+	for _, c := range t.plan.Checks {
+		if c.Target == t.platform && t.strategy == platforms.Auto {
+			out = append(out, c)
+		}
 	}
-	return &dockerfile.Refusal{Stage: p.Stage, Target: t.platform, Reason: found}
+	return out
 }
 
-// movedInVain decides whether a failure is one of moving: the step failed for a foreign target, in a moved stage, and the same
-// stage passes for the build platform itself. Anything else is the Dockerfile's own fault.
-func (b *build) movedInVain(ctx context.Context, t *target, err error) *dockerfile.Refusal {
-	var at *TargetError
-	if t.strategy != platforms.Auto || !errors.As(targetError(t.platform, t.group.file, err), &at) || at.Stage == "" {
+// inVain lists the stages to put back after a failure.
+func (b *build) inVain(ctx context.Context, t *target, out built) []dockerfile.PutBack {
+	if !t.planned || t.strategy != platforms.Auto || ctx.Err() != nil {
 		return nil
 	}
-	moved := slices.ContainsFunc(t.steps(), func(s dockerfile.Step) bool {
-		return s.Stage == at.Stage && s.Moved && s.Strategy == platforms.Cross
+	if gate, ok := errors.AsType[*GateError](out.err); ok {
+		return b.refusedInVain(t, gate)
+	}
+	at := TargetError{stage: -1}
+	var te *TargetError
+	if errors.As(targetError(t.platform, t.group.file, out.err), &te) {
+		at = *te
+	}
+	test, tested := errors.AsType[*TestError](out.err)
+	changed := b.changed(func() []int {
+		if tested {
+			return t.group.planner.ChangedAt(t.platform, "")
+		}
+		return t.group.planner.Changed(t.platform, at.stage)
 	})
-	if !moved {
+	if len(changed) == 0 {
 		return nil
 	}
-	own := b.planTarget(&target{platform: b.host.Native, group: t.group, noMounts: t.noMounts})
-	own.Strategy = platforms.Native
-	plan, planErr := t.group.file.Plan(b.planRequest(t.group, []dockerfile.Target{own}, nil))
-	if planErr != nil {
+	reason := "what is built from it failed"
+	switch {
+	case tested && b.failsNatively(ctx, t, -1, 0, test.Command):
 		return nil
-	}
-	src, planErr := t.group.file.StageText(at.Stage, b.host.Native, plan)
-	if planErr != nil {
+	case tested:
+		reason = fmt.Sprintf("test %q failed", test.Command)
+	case at.stage >= 0 && b.failsNatively(ctx, t, at.stage, at.Line, ""):
 		return nil
+	case at.stage >= 0:
+		reason = fmt.Sprintf("line %d failed, and passes on %s where nothing is moved", at.Line, b.host.Native)
 	}
-	if _, _, nativeErr := b.solveText(ctx, t.group, src, b.host.Native); nativeErr != nil {
-		return nil
+	return putBacks(t, changed, reason)
+}
+
+// changed asks a planner while nobody changes it.
+func (b *build) changed(ask func() []int) []int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return ask()
+}
+
+func putBacks(t *target, stages []int, reason string) []dockerfile.PutBack {
+	var out []dockerfile.PutBack
+	for _, i := range stages {
+		out = append(out, dockerfile.PutBack{Stage: i, Target: t.platform, Reason: reason})
 	}
-	return &dockerfile.Refusal{
-		Stage: at.Stage, Target: t.platform,
-		Reason: fmt.Sprintf("line %d failed for %s on %s and passes for %s itself", at.Line, t.platform, b.host.Native, b.host.Native),
+	return out
+}
+
+// refusedInVain lists the stages that what the gate refused for being the build platform's code may have come from. Whatever else is wrong with an image
+// would be as wrong after a slower build.
+func (b *build) refusedInVain(t *target, gate *GateError) []dockerfile.PutBack {
+	var out []dockerfile.PutBack
+	for _, f := range gate.Report.Refused {
+		if f.Machine != b.host.Native.Architecture || f.Base {
+			continue
+		}
+		changed := b.changed(func() []int { return t.group.planner.ChangedAt(t.platform, f.Path) })
+		for _, back := range putBacks(t, changed, "the image is refused: "+f.String()) {
+			if !slices.ContainsFunc(out, func(o dockerfile.PutBack) bool { return o.Stage == back.Stage }) {
+				out = append(out, back)
+			}
+		}
 	}
+	return out
+}
+
+// failsNatively reports whether the same step fails on the build platform, with the Dockerfile as it is written: the instruction at a line of a stage,
+// or a test of the whole image.
+func (b *build) failsNatively(ctx context.Context, t *target, stageIndex, line int, test string) bool {
+	own := &target{platform: b.host.Native, group: t.group, strategy: platforms.Native, planned: true, text: nil}
+	planner := t.group.file.Open(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{b.planTarget(own)}})
+	if _, err := planner.Plan(); err != nil {
+		return false
+	}
+	if test != "" {
+		var err error
+		if own.text, err = planner.Text(own.platform); err != nil {
+			return false
+		}
+		out := b.solveTarget(ctx, own, false)
+		return out.err == nil && b.runTest(ctx, own, out, test, own.platform.OCI()) != nil
+	}
+	text, err := planner.TextUntil(own.platform, stageIndex, line)
+	if err != nil {
+		return false
+	}
+	_, _, err = b.solveText(ctx, t.group, text, own.platform)
+	var at *TargetError
+	return err != nil && errors.As(targetError(own.platform, t.group.file, err), &at) && at.Line == line
 }

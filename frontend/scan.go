@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/gateway/client"
@@ -34,6 +35,8 @@ type scanRequest struct {
 	Config   platforms.Platform  `json:"config"`
 	Start    ocispec.ImageConfig `json:"start"`
 	Except   []string            `json:"except,omitempty"`
+	// Look lists paths in which machine code is looked for, instead of verifying the whole.
+	Look []string `json:"look,omitempty"`
 }
 
 // Scan answers a request that [ScanCommand] came with: it verifies the root filesystem that is mounted in this container, and leaves its report in
@@ -48,6 +51,13 @@ func Scan(request string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
+	if len(req.Look) > 0 {
+		dt, err := json.Marshal(lookIn(root, req.Look))
+		if err != nil {
+			return err
+		}
+		return leave(dt)
+	}
 	image := ocispec.Image{Platform: req.Config.OCI(), Config: req.Start}
 	report, err := verify.FS(root.FS(), image, verify.Want{Platform: req.Platform, Except: req.Except, Likely: true})
 	if err != nil {
@@ -120,47 +130,71 @@ func (b *build) sentScanner() *scanner {
 func (b *build) scan(
 	ctx context.Context, s *scanner, t *target, out built, image ocispec.Image, want verify.Want,
 ) (report verify.Report, ok bool, err error) {
-	request, err := json.Marshal(scanRequest{
+	dt, ok, err := b.runScanner(ctx, s, out.converted.State, scanRequest{
 		Platform: want.Platform, Config: platforms.FromOCI(image.Platform), Except: want.Except,
 		Start: ocispec.ImageConfig{
 			Entrypoint: image.Config.Entrypoint, Cmd: image.Config.Cmd, Env: image.Config.Env, WorkingDir: image.Config.WorkingDir,
 		},
-	})
-	if err != nil {
-		return report, false, err
-	}
-	run := s.root.Run(append(s.opts,
-		llb.Args([]string{s.program, ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone),
-		llb.WithCustomName(fmt.Sprintf("[%s] verify", t.platform)),
-	)...)
-	var content []llb.MountOption
-	if caps := b.client.BuildOpts().LLBCaps; caps.Supports(pb.CapExecMountContentCache) == nil {
-		content = append(content, llb.ContentCache(llb.MountContentCacheOff))
-	}
-	run.AddMount(scanImage, out.converted.State, append(content, llb.Readonly)...)
-	def, err := run.AddMount(scanResult, out.converted.State, content...).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
-	if err != nil {
-		return report, false, err
-	}
-	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: again(def), CacheImports: t.group.ui.CacheImports, Evaluate: true})
-	if err != nil && ctx.Err() == nil {
-		return report, false, nil // the file API says better what is wrong
-	}
-	if err != nil {
-		return report, false, err
-	}
-	ref, err := res.SingleRef()
-	if err != nil {
-		return report, false, err
-	}
-	dt, err := ref.ReadFile(ctx, client.ReadRequest{Filename: scanReport})
-	if err != nil {
+	}, fmt.Sprintf("[%s] verify", t.platform), t.group.ui.CacheImports)
+	if err != nil || !ok {
 		return report, false, err
 	}
 	if err := json.Unmarshal(dt, &report); err != nil {
 		return report, false, fmt.Errorf("the report: %w", err)
 	}
 	return report, true, nil
+}
+
+// runScanner runs our own program on the build platform with a root filesystem mounted, and returns the report it leaves. Not ok means that the exec failed.
+func (b *build) runScanner(
+	ctx context.Context, s *scanner, image llb.State, req scanRequest, name string, imports []client.CacheOptionsEntry,
+) (report []byte, ok bool, err error) {
+	request, err := json.Marshal(req)
+	if err != nil {
+		return nil, false, err
+	}
+	run := s.root.Run(append(slices.Clone(s.opts),
+		llb.Args([]string{s.program, ScanCommand, string(request)}), llb.Dir("/"), llb.Network(llb.NetModeNone), llb.WithCustomName(name),
+	)...)
+	var content []llb.MountOption
+	if caps := b.client.BuildOpts().LLBCaps; caps.Supports(pb.CapExecMountContentCache) == nil {
+		content = append(content, llb.ContentCache(llb.MountContentCacheOff))
+	}
+	run.AddMount(scanImage, image, append(slices.Clone(content), llb.Readonly)...)
+	def, err := run.AddMount(scanResult, image, content...).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	if err != nil {
+		return nil, false, err
+	}
+	res, err := b.client.Solve(ctx, client.SolveRequest{Definition: again(def), CacheImports: imports, Evaluate: true})
+	if err != nil && ctx.Err() == nil {
+		return nil, false, nil // the file API says better what is wrong
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	ref, err := res.SingleRef()
+	if err != nil {
+		return nil, false, err
+	}
+	report, err = readBounded(ctx, ref, scanReport, maxLooked)
+	return report, err == nil, err
+}
+
+// readBounded reads a file of a result in parts.
+func readBounded(ctx context.Context, ref client.Reference, name string, limit int) ([]byte, error) {
+	var out []byte
+	for {
+		dt, err := ref.ReadFile(ctx, client.ReadRequest{Filename: name, Range: &client.FileRange{Offset: len(out), Length: maxRead}})
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, dt...); len(dt) < maxRead {
+			return out, nil
+		}
+		if len(out) > limit {
+			return nil, fmt.Errorf("%s holds more than %d MiB", name, limit>>20)
+		}
+	}
 }
 
 // again is a definition of something on top of what this request has solved already. A vertex that ignores the cache has been run by then; to ask

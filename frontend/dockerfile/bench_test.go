@@ -57,3 +57,36 @@ func longDockerfile(lines int) []byte {
 	}
 	return []byte(stages.String() + "FROM busybox:1.35\n" + copies.String())
 }
+
+// BenchmarkAnswer plans the same file again after one answer.
+func BenchmarkAnswer(b *testing.B) {
+	src := []byte(strings.ReplaceAll(string(longDockerfile(300)), "ENV CGO_ENABLED=0\n", ""))
+	targets, err := platforms.ParseList("linux/amd64,linux/arm64,linux/arm/v7,linux/arm/v6,linux/386,linux/ppc64le,linux/s390x,linux/riscv64,linux/mips64le,linux/loong64")
+	if err != nil {
+		b.Fatal(err)
+	}
+	host, err := platforms.HostOf(targets)
+	if err != nil {
+		b.Fatal(err)
+	}
+	req := dockerfile.PlanRequest{Host: host}
+	for _, p := range targets {
+		req.Targets = append(req.Targets, dockerfile.Target{Platform: p})
+	}
+	file, err := dockerfile.Parse("Dockerfile", src)
+	if err != nil {
+		b.Fatal(err)
+	}
+	planner := file.Open(req)
+	plan, err := planner.Plan()
+	if err != nil || len(plan.Probes) == 0 {
+		b.Fatal("no probes", err)
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		planner.Answer(dockerfile.Answer{Probe: plan.Probes[i%len(plan.Probes)], Text: "pure"})
+		if _, err := planner.Plan(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -47,7 +47,7 @@ COPY --from=build /app /app
 	// COPY --from=build /app /app
 }
 
-func ExampleFile_Header() {
+func ExampleParse_header() {
 	file, err := dockerfile.Parse("Dockerfile", []byte(`# syntax=docker/dockerfile:1
 # manifold: strategy=cross linux/arm64:strategy=emulate
 FROM scratch
@@ -55,7 +55,7 @@ FROM scratch
 	if err != nil {
 		panic(err)
 	}
-	for _, o := range file.Header() {
+	for _, o := range file.Header {
 		fmt.Printf("line %d: %s is %q\n", o.Line, o.Name, o.Value)
 	}
 	// Output:

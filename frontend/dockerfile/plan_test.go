@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -109,24 +110,36 @@ type planCase struct {
 
 // answered plans the case, answers the probes it has answers for, and plans again until nothing changes.
 func (c *planCase) answered(file *dockerfile.File) (dockerfile.Plan, error) {
-	for i := range c.req.Refused {
-		c.req.Refused[i].Target = c.req.Targets[0].Platform
+	for i := range c.req.PutBacks {
+		c.req.PutBacks[i].Target = c.req.Targets[0].Platform
 	}
+	planner := file.Open(c.req)
 	for {
-		plan, err := file.Plan(c.req)
-		more := false
+		plan, err := planner.Plan()
+		var found []dockerfile.Answer
 		for _, p := range plan.Probes {
 			for i, key := range c.answers {
 				if key == fmt.Sprintf("%s %d", p.Kind, p.Line) {
-					c.req.Answers = append(c.req.Answers, dockerfile.Answer{Probe: p, Text: c.texts[i], Failed: c.texts[i] == "failed"})
-					more = true
+					found = append(found, dockerfile.Answer{Probe: p, Text: c.texts[i], Failed: c.texts[i] == "failed"})
 				}
 			}
 		}
-		if !more {
+		if len(found) == 0 {
 			return plan, err
 		}
+		c.req.Answers = append(c.req.Answers, found...)
+		planner.Answer(found...)
 	}
+}
+
+// index reads a stage's index.
+func index(t *testing.T, s string) int {
+	t.Helper()
+	i, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
 }
 
 func readCase(t *testing.T, a *txtar.Archive) planCase {
@@ -159,7 +172,7 @@ func readCase(t *testing.T, a *txtar.Archive) planCase {
 			c.texts = append(c.texts, strings.ReplaceAll(text, `\n`, "\n"))
 		case "refused":
 			stage, reason, _ := strings.Cut(value, " ")
-			c.req.Refused = append(c.req.Refused, dockerfile.Refusal{Stage: stage, Reason: reason})
+			c.req.PutBacks = append(c.req.PutBacks, dockerfile.PutBack{Stage: index(t, stage), Reason: reason})
 		case "onbuild":
 			image, instruction, _ := strings.Cut(value, " ")
 			c.req.Images = map[string]dockerfile.BaseImage{image: {OnBuild: []string{instruction}}}
@@ -209,7 +222,7 @@ func (c planCase) run(t *testing.T) *txtar.Archive {
 		fmt.Fprintf(&b, "%-14s %-8s %-8s on %s: %s%s\n", s.Target, s.Stage, s.Strategy, s.Platform, s.Reason, open)
 	}
 	for _, c := range plan.Checks {
-		fmt.Fprintf(&b, "%-14s %-8s checked for machine code: %s\n", c.Target, c.Stage, strings.Join(c.Paths, " "))
+		fmt.Fprintf(&b, "%-14s %-8s checked for machine code: %s\n", c.Target, c.Title, strings.Join(c.Paths, " "))
 	}
 	for _, f := range plan.Findings {
 		fmt.Fprintf(&b, "warning: line %d: %s: %s\n", f.Line, f.Rule, f.Message)
@@ -257,7 +270,7 @@ func checkRewrite(t *testing.T, src, text []byte, target dockerfile.Target, req 
 	}
 	for line := 1; line <= bytes.Count(src, []byte("\n")); line++ {
 		if a, b := first.StageAt(line), again.StageAt(line); a != b {
-			t.Errorf("%s: line %d was in stage %q and is in %q", target.Platform, line, a, b)
+			t.Errorf("%s: line %d was in stage %d and is in %d", target.Platform, line, a, b)
 		}
 	}
 }

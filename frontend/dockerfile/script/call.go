@@ -20,7 +20,16 @@ func (w *walker) emit(st *state, n syntax.Node, words []string, io files) {
 
 // call reads a simple command.
 func (w *walker) call(st *state, c *syntax.CallExpr, io files) outcome {
+	before := len(w.out.Commands)
 	words := w.fields(st, c.Args)
+	if len(words) > 0 && (words[0] == "echo" || words[0] == "printf") && !st.substituted && !st.feeds && len(io.writes) == 0 {
+		for i := range w.out.Commands[before:] {
+			w.out.Commands[before+i].Shown = true
+		}
+	}
+	if len(words) == 1 && words[0] == "exec" && len(io.writes) > 0 {
+		st.feeds = true // whatever is printed from here on
+	}
 	if len(words) == 0 {
 		for _, a := range c.Assigns {
 			w.assign(st, a, false)
@@ -42,8 +51,11 @@ func (w *walker) call(st *state, c *syntax.CallExpr, io files) outcome {
 
 // run reads a command that is already expanded: what the shell does itself changes st, anything else runs in env.
 func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) outcome {
-	if body, ok := w.funcs[words[0]]; ok {
-		return w.function(st, env, n, body, words[1:])
+	if fn, ok := st.funcs[words[0]]; ok {
+		if o, done := w.callFunction(st, env, n, fn, words[1:]); done {
+			return o
+		}
+		env.certain = false // perhaps it is a function
 	}
 	if read, ok := builtins[words[0]]; ok {
 		return read(w, st, n, words, io)
@@ -53,32 +65,19 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 	}
 	w.emit(env, n, words, io)
 	switch words[0] {
-	case "grep", "egrep", "fgrep", "cmp", "diff", "which", "command", "type", "hash":
+	case "echo":
+		return success
+	case "printf":
+		if len(words) > 2 && words[1] == "-v" {
+			w.setVar(st, words[2], Unknown)
+		}
+		return success
+	case "let", "select", "enable", "source", ".":
+		return either
+	case "grep", "egrep", "fgrep", "cmp", "diff", "which", "type", "hash":
 		return either
 	}
 	return assumed
-}
-
-// function reads the body of a function where it is called.
-func (w *walker) function(st, env *state, n syntax.Node, body *syntax.Stmt, params []string) outcome {
-	if w.depth >= maxDepth {
-		w.problemf(n, "calls functions too deeply")
-		return either
-	}
-	within := w.within
-	if within == nil {
-		at := w.place(n)
-		w.within = &at
-	}
-	w.depth++
-	outer := st.params
-	in := *env
-	in.params = params
-	o := w.stmt(&in, body)
-	st.vars, st.dir, st.params = in.vars, in.dir, outer
-	w.depth--
-	w.within = within
-	return o
 }
 
 // nested reads a script that stands in a word of the one being read.
@@ -102,10 +101,29 @@ func (w *walker) nested(st *state, n syntax.Node, text string) outcome {
 		w.within = &at
 	}
 	w.depth++
+	w.texts = append(w.texts, s.file.Stmts)
 	o := w.stmts(st, s.file.Stmts)
 	w.depth--
 	w.within = within
 	return o
+}
+
+// setVar assigns a variable as name=value does.
+func (w *walker) setVar(st *state, name, value string) {
+	before := st.vars.get(name)
+	st.vars = st.vars.with(name, st.exported(variable{value: value, set: true, exported: before.exported}))
+}
+
+// exported is a variable as an assignment leaves it: set -a exports it, and where nobody knows whether that holds, nobody knows what commands
+// find.
+func (st *state) exported(v variable) variable {
+	switch {
+	case st.exports == success:
+		v.exported = true
+	case st.exports == either && !v.exported:
+		v.exported, v.value = true, Unknown
+	}
+	return v
 }
 
 // assign carries out one assignment.
@@ -125,13 +143,17 @@ func (w *walker) assign(st *state, a *syntax.Assign, export bool) {
 	default:
 		v.value = w.literal(st, a.Value)
 	}
-	st.vars = st.vars.with(name, v)
+	st.vars = st.vars.with(name, st.exported(v))
 }
 
 // declare reads export, local, readonly and their kin.
 func (w *walker) declare(st *state, d *syntax.DeclClause) outcome {
 	export, unexport := d.Variant.Value == "export", false
+	local := st.locals != nil && (d.Variant.Value == "local" || d.Variant.Value == "declare" || d.Variant.Value == "typeset")
 	for _, a := range d.Args {
+		if local && a.Name != nil {
+			*st.locals = append(*st.locals, kept{a.Name.Value, st.vars.get(a.Name.Value)})
+		}
 		if a.Name == nil {
 			flag := w.literal(st, a.Value)
 			export = export || strings.HasPrefix(flag, "-") && strings.Contains(flag, "x")
@@ -168,14 +190,7 @@ func init() { //nolint:gochecknoinits // the table refers to the walker, which r
 		"eval": func(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			return w.nested(st, n, strings.Join(words[1:], " "))
 		},
-		"trap": func(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
-			w.out.Traps = true
-			if len(words) > 2 && words[1] != "-" {
-				return w.nested(st.branch(), n, words[1])
-			}
-			return success
-		},
-		"exit": leave, "return": leave,
+		"trap": trap, "exit": leave, "return": comeBack,
 		"true": ends(success), ":": ends(success), "false": ends(failure), "wait": ends(assumed), "umask": ends(success),
 		"ulimit": ends(assumed), "break": ends(success), "continue": ends(success), "shopt": ends(success), "alias": alias,
 		"[": bracket, "test": bracket,
@@ -191,11 +206,33 @@ func ends(o outcome) builtin {
 	}
 }
 
+// trap notes what is run later.
+func trap(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
+	w.out.Traps = true
+	if len(words) > 2 && words[1] != "-" && words[1] != "" && len(w.traps) < maxDepth {
+		c := *st
+		w.traps = append(w.traps, trapped{n, words[1], &c})
+	}
+	return success
+}
+
+// comeBack reads return.
+func comeBack(w *walker, st *state, n syntax.Node, words []string, io files) outcome {
+	if st.returns == nil {
+		return leave(w, st, n, words, io)
+	}
+	way := *st
+	*st.returns = append(*st.returns, &way)
+	st.dead = true
+	return either
+}
+
 func leave(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
 	st.dead = true
-	if len(words) > 1 && words[1] != "0" {
+	if len(words) > 1 && words[1] != "0" && Known(words[1]) {
 		return failure
 	}
+	st.quiet = true
 	return success
 }
 
@@ -244,22 +281,54 @@ func resolve(dir, to string) string {
 func (c Command) Path(name string) string { return resolve(c.Dir, name) }
 
 func unset(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
+	functions := false
 	for _, name := range words[1:] {
-		if !strings.HasPrefix(name, "-") {
+		switch {
+		case name == "-f":
+			functions = true
+		case strings.HasPrefix(name, "-"):
+		case functions:
+			st.funcs = st.funcs.without(name)
+		default:
 			st.vars = st.vars.with(name, variable{})
+			if _, ok := st.funcs[name]; ok { // without a flag some shells unset a function of that name
+				st.funcs = st.funcs.or(st.funcs.without(name))
+			}
 		}
 	}
 	return success
 }
 
-func set(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
-	for i, word := range words[1:] {
-		if word == "--" {
-			st.params = slices.Clone(words[i+2:])
+// set reads the options and the positional parameters that set gives.
+func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
+	for i := 1; i < len(words); i++ {
+		word := words[i]
+		switch {
+		case word == "--" || word == "-":
+			st.params = slices.Clone(words[i+1:])
 			return success
-		}
-		if strings.HasPrefix(word, "-") && strings.Contains(word, "a") && word != "-o" || word == "allexport" {
-			st.params = nil
+		case strings.HasPrefix(word, Unknown):
+			st.params, st.exports = []string{Unknown}, either
+			return success
+		case len(word) > 1 && (word[0] == '-' || word[0] == '+'):
+			on := outcome(failure)
+			if word[0] == '-' {
+				on = success
+			}
+			if strings.Contains(word, "a") {
+				st.exports = on
+			}
+			if strings.HasSuffix(word, "o") && i+1 < len(words) {
+				if i++; words[i] == "allexport" {
+					st.exports = on
+				}
+			}
+			if strings.Contains(word, "n") {
+				w.problemf(n, "sets -n, which runs nothing more")
+			}
+		default:
+			st.params = slices.Clone(words[i:])
+			return success
 		}
 	}
 	return success
@@ -275,9 +344,10 @@ func shift(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome
 }
 
 func readVars(w *walker, st *state, n syntax.Node, words []string, io files) outcome {
+	w.setVar(st, "REPLY", Unknown)
 	for _, name := range words[1:] {
 		if syntax.ValidName(name) {
-			st.vars = st.vars.assigned(name, Unknown)
+			w.setVar(st, name, Unknown)
 		}
 	}
 	if io.any() {

@@ -2,6 +2,7 @@ package script
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"mvdan.cc/sh/v3/expand"
@@ -19,33 +20,143 @@ func bracket(w *walker, st *state, n syntax.Node, words []string, io files) outc
 	return test(args)
 }
 
+// testOps are the operators of test that stand between two operands.
+var testOps = []string{"=", "==", "!=", "<", ">", "-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-nt", "-ot", "-ef", "=~"}
+
+// test decides an expression as POSIX has it: by the number of its words up to three, and above that by the precedence of !, -a and -o. Shells differ in
+// longer expressions whose operands look like operators; those are not known.
 func test(args []string) outcome {
-	switch {
-	case len(args) == 0:
+	switch len(args) {
+	case 0:
 		return failure
-	case len(args) == 1:
+	case 1:
 		return notEmpty(args[0])
-	case args[0] == "!":
-		return test(args[1:]).not()
-	case len(args) == 2 && args[0] == "-n":
-		return notEmpty(args[1])
-	case len(args) == 2 && args[0] == "-z":
-		return notEmpty(args[1]).not()
-	case len(args) == 3 && (args[1] == "=" || args[1] == "=="):
-		return equal(args[0], args[2])
-	case len(args) == 3 && args[1] == "!=":
-		return equal(args[0], args[2]).not()
-	}
-	for i, word := range args {
-		switch word {
-		case "-o":
-			return or(test(args[:i]), test(args[i+1:]))
-		case "-a":
-			return or(test(args[:i]).not(), test(args[i+1:]).not()).not()
+	case 2:
+		if args[0] == "!" {
+			return notEmpty(args[1]).not()
 		}
+		return testUnary(args[0], args[1])
+	case 3:
+		switch {
+		case slices.Contains(testOps, args[1]):
+			return testBinary(args[0], args[1], args[2])
+		case args[1] == "-a":
+			return and(notEmpty(args[0]), notEmpty(args[2]))
+		case args[1] == "-o":
+			return or(notEmpty(args[0]), notEmpty(args[2]))
+		case args[0] == "!":
+			return test(args[1:]).not()
+		case args[0] == "(" && args[2] == ")":
+			return notEmpty(args[1])
+		}
+		return either
+	}
+	p := testParser{args: args}
+	o := p.disjunction()
+	if p.unsure || len(p.args) > 0 {
+		return either
+	}
+	return o
+}
+
+// testParser reads an expression of more than three words.
+type testParser struct {
+	args   []string
+	unsure bool
+}
+
+func (p *testParser) next() string {
+	if len(p.args) == 0 {
+		p.unsure = true
+		return ""
+	}
+	word := p.args[0]
+	p.args = p.args[1:]
+	return word
+}
+
+func (p *testParser) at(word string) bool {
+	if len(p.args) == 0 || p.args[0] != word {
+		return false
+	}
+	p.args = p.args[1:]
+	return true
+}
+
+func (p *testParser) disjunction() outcome {
+	o := p.conjunction()
+	for p.at("-o") {
+		o = or(o, p.conjunction())
+	}
+	return o
+}
+
+func (p *testParser) conjunction() outcome {
+	o := p.negation()
+	for p.at("-a") {
+		o = and(o, p.negation())
+	}
+	return o
+}
+
+func (p *testParser) negation() outcome {
+	if p.at("!") {
+		// Some shells negate all that follows if four words are there in all.
+		p.unsure = p.unsure || slices.Contains(p.args, "-a") || slices.Contains(p.args, "-o")
+		return p.negation().not()
+	}
+	return p.primary()
+}
+
+func (p *testParser) primary() outcome {
+	if p.at("(") {
+		o := p.disjunction()
+		if !p.at(")") {
+			p.unsure = true
+		}
+		return o
+	}
+	first := p.operand()
+	if len(p.args) > 0 && slices.Contains(testOps, p.args[0]) {
+		op := p.next()
+		return testBinary(first, op, p.operand())
+	}
+	if len(first) == 2 && first[0] == '-' && len(p.args) > 0 && p.args[0] != "-a" && p.args[0] != "-o" && p.args[0] != ")" {
+		return testUnary(first, p.operand())
+	}
+	return notEmpty(first)
+}
+
+// operand is a word that is no operator. One that could be taken for one makes the expression unknown.
+func (p *testParser) operand() string {
+	word := p.next()
+	if word == "!" || word == "(" || word == ")" || word == "-a" || word == "-o" || slices.Contains(testOps, word) || !Known(word) && strings.HasPrefix(word, Unknown) {
+		p.unsure = true
+	}
+	return word
+}
+
+func testUnary(op, word string) outcome {
+	switch op {
+	case "-n":
+		return notEmpty(word)
+	case "-z":
+		return notEmpty(word).not()
 	}
 	return either
 }
+
+func testBinary(a, op, b string) outcome {
+	switch op {
+	case "=", "==":
+		return equal(a, b)
+	case "!=":
+		return equal(a, b).not()
+	}
+	return either
+}
+
+func and(a, b outcome) outcome { return or(a.not(), b.not()).not() }
 
 func or(a, b outcome) outcome {
 	switch {
@@ -111,7 +222,7 @@ func (w *walker) unaryTest(st *state, x *syntax.UnaryTest) outcome {
 func (w *walker) binaryTest(st *state, x *syntax.BinaryTest) outcome {
 	switch x.Op {
 	case syntax.AndTest:
-		return or(w.testClause(st, x.X).not(), w.testClause(st, x.Y).not()).not()
+		return and(w.testClause(st, x.X), w.testClause(st, x.Y))
 	case syntax.OrTest:
 		return or(w.testClause(st, x.X), w.testClause(st, x.Y))
 	case syntax.TsMatch, syntax.TsMatchShort, syntax.TsNoMatch:

@@ -85,6 +85,9 @@ type Command struct {
 	Certain bool
 	// Substituted reports whether it stands in a substitution, whose output is used as words.
 	Substituted bool
+	// Shown reports whether all that becomes of its output is that it is printed: it stands in a substitution in the words of an echo whose own
+	// output nobody reads.
+	Shown bool
 	// Piped reports whether its standard input is a pipe, Feeds whether its output is.
 	Piped, Feeds bool
 	// Document is its here-document or here-string, expanded; nil if it has none.
@@ -99,8 +102,10 @@ type Command struct {
 // Getenv returns the value of a variable in the command's environment: the command's own assignments and what was
 // exported before it.
 func (c Command) Getenv(name string) (string, bool) {
-	v := c.vars.get(name)
-	return v.value, v.set && v.exported
+	if v := c.vars.get(name); v.set && v.exported {
+		return v.value, true
+	}
+	return "", false // a variable of the shell that is not exported is none of the command's
 }
 
 // Name is the command's name as written: the first word.

@@ -61,9 +61,15 @@ func (v vars) with(name string, to variable) vars {
 	return v
 }
 
-// assigned returns the variables after name=value: a variable that is exported stays so.
-func (v vars) assigned(name, value string) vars {
-	return v.with(name, variable{value: value, set: true, exported: v.get(name).exported})
+// exportedOnly are the variables that another shell begins with.
+func (v vars) exportedOnly() vars {
+	out := v
+	for _, name := range v.since(vars{}) {
+		if is := v.get(name); is.set && !is.exported {
+			out = out.with(name, variable{})
+		}
+	}
+	return out
 }
 
 // since lists the names changed after an earlier state of the same variables.

@@ -18,10 +18,11 @@ func (s *Script) Read(opt Options) Reading {
 	if r, ok := s.known.find(opt); ok {
 		return r
 	}
-	w := &walker{opt: opt, funcs: map[string]*syntax.Stmt{}}
+	w := &walker{opt: opt}
 	from := &begin{vars: opt.Vars, asked: map[string]variable{}}
-	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true}
+	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true, fatal: true, exports: failure}
 	w.stmts(st, s.file.Stmts)
+	w.readTraps(st, s.file.Stmts)
 	if !from.all {
 		s.known.add(remembered{dir: opt.Dir, asked: from.asked, outputs: w.outputs, reading: w.out})
 	}
@@ -30,11 +31,12 @@ func (s *Script) Read(opt Options) Reading {
 
 // ReadArgs reads a command that is given by its words, without a shell, as the exec form of RUN gives it.
 func ReadArgs(words []string, opt Options) Reading {
-	w := &walker{opt: opt, funcs: map[string]*syntax.Stmt{}, within: &span{}}
-	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true}
+	w := &walker{opt: opt, within: &span{}}
+	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true, fatal: true, exports: failure}
 	if len(words) > 0 && !w.through(st, st, &syntax.Lit{}, words, files{}) {
 		w.emit(st, &syntax.Lit{}, words, files{})
 	}
+	w.readTraps(st, nil)
 	return w.out
 }
 
@@ -42,12 +44,13 @@ func ReadArgs(words []string, opt Options) Reading {
 type walker struct {
 	opt    Options
 	out    Reading
-	funcs  map[string]*syntax.Stmt
 	read   int
 	depth  int
 	within *span // of the command that holds the script being read, where that is not the script itself
 	// outputs are what the options were asked of.
 	outputs []output
+	traps   []trapped
+	texts   [][]*syntax.Stmt // scripts in the script, which may assign what a trap uses
 }
 
 type span struct{ offset, end int }
@@ -62,6 +65,23 @@ type state struct {
 	through                                   string
 	// dead: the shell has left; nothing more is run on this way.
 	dead bool
+	// quiet: it has left without saying that it failed.
+	quiet bool
+	// fatal: if the statement being read fails, the script fails.
+	fatal bool
+	funcs functions
+	// exports says whether an assignment exports (set -a).
+	exports outcome
+	// locals are the variables that the function being read has made its own, with what they were before; nil outside of functions.
+	locals *[]kept
+	// returns are the ways on which the function being read has returned; nil outside of functions.
+	returns *[]*state
+}
+
+// kept is a variable's value outside of a function.
+type kept struct {
+	name string
+	was  variable
 }
 
 // sub is the state a subshell begins with.
@@ -80,19 +100,43 @@ func (st *state) branch() *state {
 
 // join continues after one of several ways that began at st was taken.
 func (st *state) join(ways ...*state) {
+	quiet := slices.ContainsFunc(ways, func(w *state) bool { return w.dead && w.quiet })
 	ways = slices.DeleteFunc(ways, func(w *state) bool { return w.dead })
 	if len(ways) == 0 {
-		st.dead = true
+		st.dead, st.quiet = true, quiet
 		return
 	}
-	v, dir := ways[0].vars, ways[0].dir
+	if quiet {
+		st.certain = false // the script may be over
+	}
+	v, dir, funcs, exports := ways[0].vars, ways[0].dir, ways[0].funcs, ways[0].exports
+	params := ways[0].params
 	for _, w := range ways[1:] {
-		v = merge(st.vars, v, w.vars)
+		v, funcs = merge(st.vars, v, w.vars), funcs.or(w.funcs)
 		if w.dir != dir {
 			dir = Unknown
 		}
+		if w.exports != exports {
+			exports = either
+		}
+		if !slices.Equal(w.params, params) {
+			params = []string{Unknown}
+		}
 	}
-	st.vars, st.dir = v, dir
+	st.vars, st.dir, st.funcs, st.exports, st.params = v, dir, funcs, exports, params
+}
+
+// joined is a way that begins where one of two others ended. Nil stands for a way that is not taken.
+func (st *state) joined(a, b *state) *state {
+	switch {
+	case a == nil || a.dead:
+		return b
+	case b == nil || b.dead:
+		return a
+	}
+	way := st.branch()
+	way.join(a, b)
+	return way
 }
 
 // outcome is how a command ends.
@@ -104,6 +148,9 @@ const (
 	success
 	failure
 )
+
+// mayFail reports whether a command may fail without the script failing by it: then it is not known what follows.
+func (st *state) mayFail(o outcome) bool { return (o == either || o == assumed) && !st.fatal }
 
 func (o outcome) not() outcome {
 	switch o {
@@ -133,23 +180,41 @@ func (w *walker) place(n syntax.Node) span {
 
 func (w *walker) stmts(st *state, list []*syntax.Stmt) outcome {
 	o := success
-	for _, s := range list {
+	fatal := st.fatal
+	for i, s := range list {
 		if st.dead {
 			break
 		}
+		st.fatal = fatal && i == len(list)-1
 		o = w.stmt(st, s)
 	}
+	st.fatal = fatal
 	return o
 }
 
+// stmt reads a statement.
 func (w *walker) stmt(st *state, s *syntax.Stmt) outcome {
 	if w.read++; w.read > maxRead {
 		w.problemf(s, tooMany)
 		return either
 	}
 	if s.Background || s.Coprocess || s.Disown {
-		st = st.sub()
+		beside := st.sub()
+		beside.fatal = false
+		w.statement(beside, s)
+		return success // it was begun
 	}
+	if s.Negated {
+		fatal := st.fatal
+		st.fatal = false
+		o := w.statement(st, s)
+		st.fatal = fatal
+		return o.not()
+	}
+	return w.statement(st, s)
+}
+
+func (w *walker) statement(st *state, s *syntax.Stmt) outcome {
 	io := w.redirections(st, s.Redirs)
 	var o outcome
 	if call, ok := s.Cmd.(*syntax.CallExpr); ok {
@@ -160,9 +225,6 @@ func (w *walker) stmt(st *state, s *syntax.Stmt) outcome {
 		}
 		o = w.compound(st, s, io)
 	}
-	if s.Negated {
-		return o.not()
-	}
 	return o
 }
 
@@ -170,10 +232,10 @@ const tooMany = "holds more than is read"
 
 func (w *walker) compound(st *state, s *syntax.Stmt, io files) outcome {
 	inner := st
-	if io.document != nil {
+	if io.document != nil || len(io.writes) > 0 {
 		c := *st
-		c.piped, inner = true, &c
-		defer func() { st.vars, st.dir, st.dead = c.vars, c.dir, c.dead }()
+		c.piped, c.feeds, inner = c.piped || io.document != nil, c.feeds || len(io.writes) > 0, &c
+		defer func() { st.vars, st.dir, st.dead, st.funcs, st.exports = c.vars, c.dir, c.dead, c.funcs, c.exports; st.certain, st.quiet, st.params = c.certain, c.quiet, c.params }()
 	}
 	switch c := s.Cmd.(type) {
 	case nil:
@@ -191,11 +253,15 @@ func (w *walker) compound(st *state, s *syntax.Stmt, io files) outcome {
 	case *syntax.ForClause:
 		return w.forClause(inner, c)
 	case *syntax.WhileClause:
-		return w.loop(inner, append(slices.Clone(c.Cond), c.Do...))
+		return w.loop(inner, c.Cond, c.Do)
 	case *syntax.FuncDecl:
-		if c.Name != nil {
-			w.funcs[c.Name.Value] = c.Body
+		if c.Name == nil {
+			return success
 		}
+		if whole, ok := c.Body.Cmd.(*syntax.BinaryCmd); ok { // the parser takes what follows the body for a part of it
+			return w.binary(inner, afterBody(c, whole))
+		}
+		inner.funcs = inner.funcs.with(c.Name.Value, c.Body)
 		return success
 	case *syntax.DeclClause:
 		return w.declare(inner, c)
@@ -226,19 +292,23 @@ func (w *walker) inBlock(st *state, list []*syntax.Stmt) outcome {
 }
 
 func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
+	fatal := st.fatal
+	defer func() { st.fatal = fatal }()
 	switch b.Op {
 	case syntax.AndStmt:
 		o := w.stmt(st, b.X)
 		switch {
 		case st.dead || o == failure:
 			return o
-		case o == either:
+		case st.mayFail(o):
 			return w.perhaps(st, func(way *state) outcome { return w.stmt(way, b.Y) })
 		default:
 			return w.stmt(st, b.Y)
 		}
 	case syntax.OrStmt:
+		st.fatal = false
 		o := w.stmt(st, b.X)
+		st.fatal = fatal
 		switch {
 		case st.dead || o == success:
 			return o
@@ -250,7 +320,7 @@ func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
 		}
 	default: // a pipe
 		left := st.sub()
-		left.feeds = true
+		left.feeds, left.fatal = true, false
 		w.stmt(left, b.X)
 		right := st.sub()
 		right.piped = true
@@ -273,7 +343,10 @@ func (w *walker) ifClause(st *state, c *syntax.IfClause) outcome {
 	if len(c.Cond) == 0 { // else
 		return w.inBlock(st, c.Then)
 	}
+	fatal := st.fatal
+	st.fatal = false
 	o := w.inBlock(st, c.Cond)
+	st.fatal = fatal
 	if st.dead {
 		return o
 	}
@@ -296,29 +369,43 @@ func (w *walker) ifClause(st *state, c *syntax.IfClause) outcome {
 	return assumed
 }
 
+// caseClause follows the clauses that may be entered. After ;& the next one is entered whatever its patterns, after ;;& the patterns that
+// follow are tried as well.
 func (w *walker) caseClause(st *state, c *syntax.CaseClause) outcome {
 	subject := w.literal(st, c.Word)
-	ways := []*state{}
+	begin := *st
+	trying, falling := &begin, (*state)(nil)
+	var ways []*state
 	for _, item := range c.Items {
-		switch o := w.matches(st, subject, item.Patterns); {
-		case o == failure:
-			continue
-		case o == success && len(ways) == 0 && item.Op == syntax.Break:
-			return w.inBlock(st, item.Stmts)
-		default:
-			way := st.branch()
-			w.stmts(way, item.Stmts)
-			ways = append(ways, way)
-			if o == success && item.Op == syntax.Break {
-				st.join(ways...)
-				return assumed
+		var in *state
+		if trying != nil {
+			switch w.matches(trying, subject, item.Patterns) {
+			case success:
+				in, trying = trying, nil
+			case either, assumed:
+				in, trying = trying.branch(), trying.branch()
+			case failure:
 			}
 		}
+		if in, falling = st.joined(in, falling), nil; in == nil {
+			continue
+		}
+		w.inBlock(in, item.Stmts)
+		switch item.Op {
+		case syntax.Fallthrough:
+			falling = in
+		case syntax.Resume, syntax.ResumeKorn:
+			trying = st.joined(in, trying)
+		default:
+			ways = append(ways, in)
+		}
 	}
-	if len(ways) > 0 {
-		not := *st
-		st.join(append(ways, &not)...)
+	for _, way := range []*state{trying, falling} {
+		if way != nil {
+			ways = append(ways, way)
+		}
 	}
+	st.join(ways...)
 	return assumed
 }
 
@@ -326,7 +413,7 @@ func (w *walker) forClause(st *state, c *syntax.ForClause) outcome {
 	iter, ok := c.Loop.(*syntax.WordIter)
 	if !ok {
 		w.substitutions(st, c.Loop)
-		return w.loop(st, c.Do)
+		return w.loop(st, nil, c.Do)
 	}
 	items := slices.Clone(st.params)
 	if iter.InPos.IsValid() {
@@ -334,52 +421,97 @@ func (w *walker) forClause(st *state, c *syntax.ForClause) outcome {
 	}
 	sure := len(items) <= maxRounds && !slices.ContainsFunc(items, func(s string) bool { return !Known(s) || isGlob(s) }) && !leaves(c.Do)
 	if !sure {
-		st.vars = st.vars.assigned(iter.Name.Value, Unknown)
-		return w.loop(st, c.Do)
+		w.setVar(st, iter.Name.Value, Unknown)
+		return w.loop(st, nil, c.Do)
 	}
-	for _, item := range items {
+	fatal := st.fatal
+	for i, item := range items {
 		if st.dead {
 			break
 		}
-		st.vars = st.vars.assigned(iter.Name.Value, item)
+		w.setVar(st, iter.Name.Value, item)
+		st.fatal = fatal && i == len(items)-1
 		w.inBlock(st, c.Do)
 	}
+	st.fatal = fatal
 	return assumed
 }
 
 // loop reads the body of a loop whose rounds are not known: what it assigns is unknown from the start.
-func (w *walker) loop(st *state, body []*syntax.Stmt) outcome {
+func (w *walker) loop(st *state, cond, body []*syntax.Stmt) outcome {
+	all := append(slices.Clone(cond), body...)
+	w.forgetAssigned(st, cond) // it is always tried
 	not := *st
 	way := st.branch()
-	w.forgetAssigned(way, body)
-	w.stmts(way, body)
+	way.fatal, not.fatal = false, false
+	w.forgetAssigned(way, all)
+	w.stmts(way, all)
 	st.join(way, &not)
+	w.forgetAssigned(st, all) // break may have left it anywhere
 	return assumed
 }
 
-// forgetAssigned makes unknown what the statements may assign, and the working directory if they may change it.
+// forgetAssigned makes unknown what the statements may assign, also by the functions they may call, and the working directory if they may
+// change it.
 func (w *walker) forgetAssigned(st *state, body []*syntax.Stmt) {
-	for _, s := range body {
-		syntax.Walk(s, func(n syntax.Node) bool {
-			switch n := n.(type) {
-			case *syntax.Assign:
-				if n.Name != nil {
-					st.vars = st.vars.assigned(n.Name.Value, Unknown)
-				}
-			case *syntax.CallExpr:
-				if len(n.Args) > 0 && slices.Contains([]string{"cd", "pushd", "popd"}, n.Args[0].Lit()) {
-					st.dir = Unknown
-				}
-			case *syntax.UnaryArithm, *syntax.BinaryArithm:
-				forgetArithm(st, n)
+	seen := map[*syntax.Stmt]bool{}
+	var forget func([]*syntax.Stmt)
+	visit := func(n syntax.Node) bool {
+		switch n := n.(type) {
+		case *syntax.Assign:
+			if n.Name != nil {
+				w.setVar(st, n.Name.Value, Unknown)
 			}
-			return true
-		})
+		case *syntax.WordIter:
+			w.setVar(st, n.Name.Value, Unknown)
+		case *syntax.ParamExp:
+			if n.Param != nil && n.Exp != nil && (n.Exp.Op == syntax.AssignUnset || n.Exp.Op == syntax.AssignUnsetOrNull) {
+				w.setVar(st, n.Param.Value, Unknown)
+			}
+		case *syntax.CallExpr:
+			forget(w.forgetCall(st, n))
+		case *syntax.UnaryArithm, *syntax.BinaryArithm:
+			w.forgetArithm(st, n)
+		}
+		return true
 	}
+	forget = func(list []*syntax.Stmt) {
+		for _, s := range list {
+			if !seen[s] {
+				seen[s] = true
+				syntax.Walk(s, visit)
+			}
+		}
+	}
+	forget(body)
+}
+
+// forgetCall makes unknown what a builtin that is called by its name may change, and returns the bodies of the functions of that name.
+func (w *walker) forgetCall(st *state, n *syntax.CallExpr) []*syntax.Stmt {
+	if len(n.Args) == 0 {
+		return nil
+	}
+	name := n.Args[0].Lit()
+	switch name {
+	case "cd", "pushd", "popd":
+		st.dir = Unknown
+	case "read", "mapfile", "readarray", "getopts", "unset", "printf":
+		for _, a := range n.Args[1:] {
+			if syntax.ValidName(a.Lit()) && name != "printf" || name == "printf" && a != n.Args[1] && n.Args[1].Lit() == "-v" {
+				w.setVar(st, a.Lit(), Unknown)
+			}
+		}
+	case "set", "shift":
+		st.params = []string{Unknown}
+		if name == "set" {
+			st.exports = either
+		}
+	}
+	return st.funcs.bodies(name)
 }
 
 // forgetArithm makes unknown what an arithmetic expression may assign.
-func forgetArithm(st *state, n syntax.Node) {
+func (w *walker) forgetArithm(st *state, n syntax.Node) {
 	var x syntax.ArithmExpr
 	switch n := n.(type) {
 	case *syntax.UnaryArithm:
@@ -388,7 +520,7 @@ func forgetArithm(st *state, n syntax.Node) {
 		x = n.X
 	}
 	if word, ok := x.(*syntax.Word); ok && syntax.ValidName(word.Lit()) {
-		st.vars = st.vars.assigned(word.Lit(), Unknown)
+		w.setVar(st, word.Lit(), Unknown)
 	}
 }
 

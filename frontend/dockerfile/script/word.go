@@ -41,10 +41,11 @@ func (e environ) Get(name string) expand.Variable {
 		return str(Unknown)
 	case name == "PWD":
 		return str(e.st.dir)
-	case name == "IFS":
-		return str(" \t\n")
 	}
 	v := e.st.vars.get(name)
+	if name == "IFS" && (!v.set || !Known(v.value)) {
+		return str(" \t\n")
+	}
 	if !v.set && slices.Contains(machineVars, name) {
 		e.w.problemf(e.at, "reads $%s, which tells the machine", name)
 	}
@@ -67,7 +68,7 @@ func (e environ) Each(yield func(string, expand.Variable) bool) {
 }
 
 func (e environ) Set(name string, v expand.Variable) error {
-	e.st.vars = e.st.vars.assigned(name, v.Str)
+	e.w.setVar(e.st, name, v.Str)
 	return nil
 }
 
@@ -89,6 +90,7 @@ func (w *walker) config(st *state, at syntax.Node) *expand.Config {
 func (w *walker) substitution(st *state, list []*syntax.Stmt) string {
 	sub := st.sub()
 	sub.substituted, sub.piped, sub.feeds = true, false, false
+	sub.fatal = false
 	before := len(w.out.Commands)
 	w.stmts(sub, list)
 	commands := w.out.Commands[before:]
@@ -137,6 +139,10 @@ func (w *walker) fields(st *state, words []*syntax.Word) []string {
 			out = append(out, lit)
 			continue
 		}
+		if isAllParams(word) {
+			out = append(out, st.params...) // none at all where there are none
+			continue
+		}
 		w.unseen(st, word)
 		if manyBraces(word) || w.measuresUnknown(st, word) {
 			w.substitutions(st, word)
@@ -153,13 +159,77 @@ func (w *walker) fields(st *state, words []*syntax.Word) []string {
 	return out
 }
 
+// isAllParams reports whether a word is "$@".
+func isAllParams(word *syntax.Word) bool {
+	if len(word.Parts) != 1 {
+		return false
+	}
+	q, ok := word.Parts[0].(*syntax.DblQuoted)
+	if !ok || len(q.Parts) != 1 {
+		return false
+	}
+	p, ok := q.Parts[0].(*syntax.ParamExp)
+	return ok && p.Param != nil && p.Param.Value == "@" && p.Exp == nil && p.Slice == nil && p.Repl == nil && !p.Length
+}
+
 // literal expands a word to one string.
 func (w *walker) literal(st *state, word *syntax.Word) string {
 	return w.text(st, word, expand.Literal)
 }
 
-func (w *walker) document(st *state, word *syntax.Word) string {
-	return w.text(st, word, expand.Document)
+// document expands a here-document: as it stands if its delimiter is quoted, and without the tabs that begin its lines after <<-.
+func (w *walker) document(st *state, r *syntax.Redirect) string {
+	if r.Hdoc == nil {
+		return ""
+	}
+	word := r.Hdoc
+	if r.Op == syntax.DashHdoc {
+		word = withoutTabs(word)
+	}
+	if !quoted(r.Word) {
+		return w.text(st, word, expand.Document)
+	}
+	var b strings.Builder
+	for _, part := range word.Parts {
+		lit, ok := part.(*syntax.Lit)
+		if !ok {
+			w.problemf(word, "holds a here-document that is not read")
+			return Unknown
+		}
+		b.WriteString(lit.Value)
+	}
+	return b.String()
+}
+
+// quoted reports whether some of a here-document's delimiter is quoted.
+func quoted(word *syntax.Word) bool {
+	return slices.ContainsFunc(word.Parts, func(part syntax.WordPart) bool {
+		lit, ok := part.(*syntax.Lit)
+		return !ok || strings.Contains(lit.Value, `\`)
+	})
+}
+
+// withoutTabs is a here-document without the tabs that begin its lines.
+func withoutTabs(word *syntax.Word) *syntax.Word {
+	out := &syntax.Word{}
+	begins := true
+	for _, part := range word.Parts {
+		lit, ok := part.(*syntax.Lit)
+		if !ok {
+			out.Parts, begins = append(out.Parts, part), false
+			continue
+		}
+		lines := strings.SplitAfter(lit.Value, "\n")
+		for i, line := range lines {
+			if i > 0 || begins {
+				lines[i] = strings.TrimLeft(line, "\t")
+			}
+		}
+		c := *lit
+		c.Value = strings.Join(lines, "")
+		out.Parts, begins = append(out.Parts, &c), strings.HasSuffix(lit.Value, "\n")
+	}
+	return out
 }
 
 func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *syntax.Word) (string, error)) string {
@@ -257,10 +327,7 @@ func (w *walker) redirections(st *state, list []*syntax.Redirect) files {
 	for _, r := range list {
 		switch r.Op {
 		case syntax.Hdoc, syntax.DashHdoc:
-			s := ""
-			if r.Hdoc != nil {
-				s = w.document(st, r.Hdoc)
-			}
+			s := w.document(st, r)
 			f.document = &s
 		case syntax.WordHdoc:
 			s := w.literal(st, r.Word) + "\n"

@@ -1,0 +1,119 @@
+package place
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
+	"github.com/manifold-build/manifold/frontend/dockerfile/stage"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Agree sees to it that the targets of one file are told the same, after each has decided for itself. Targets that the node executes
+// itself are told what the same stage is told for others, so that one index never holds a program that Go built with C beside one that it built
+// without, and the bytes do not depend on the node that built them; and a stage that is shared by the others is shared by them. Where the plan's
+// CGO_ENABLED=0 cannot be had for one of the targets, it is had for none.
+func Agree(graphs []*Graph) {
+	var auto []*Graph
+	for _, g := range graphs {
+		if g != nil && g.Target.Strategy == platforms.Auto {
+			auto = append(auto, g)
+		}
+	}
+	for _, g := range auto {
+		if !g.Foreign() {
+			g.keepReadings()
+		}
+	}
+	for unlike(auto) {
+	}
+	for _, g := range auto {
+		if !g.Foreign() {
+			g.agreeNative(auto)
+		}
+	}
+}
+
+// keepReadings puts aside what a target that the node executes itself would be told, and moves nothing for it.
+func (g *Graph) keepReadings() {
+	for _, n := range g.nodes {
+		n.Move.Told = n.Move.Moved
+		n.Move.Moved = false
+	}
+}
+
+// unlike puts back the first stage that the plan tells to do without C for some of the targets that need it and not for others. It reports
+// whether there was one.
+func unlike(graphs []*Graph) bool {
+	for _, g := range graphs {
+		for _, n := range g.needed {
+			if !n.Move.Moved && !n.Move.Told || !g.Reading(n).PureByPlan {
+				continue
+			}
+			for _, other := range graphs {
+				o := other.nodes[n.Index]
+				if !slices.Contains(other.needed, o) || o.Move.Moved || o.Move.Told {
+					continue
+				}
+				g.stayAs(n, other, o)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// stayAs keeps the chain of a stage where it is, because another target's stays.
+func (g *Graph) stayAs(n *Node, other *Graph, o *Node) {
+	why := o.Move.Stays.Reason
+	if why.Clause == "" {
+		why = effect.Reason{Line: n.Line, Why: effect.Stage, Clause: "it runs there"}
+	}
+	reason := effect.Reason{Line: n.Line, Why: effect.Stage, Clause: "for " + other.Target.Platform.String() + " it is compiled with cgo (" + why.String() + "), and an index holds one kind"}
+	for _, m := range g.chain(n) {
+		m.Move = Move{Stays: Stays{Reason: reason}}
+	}
+	g.tellShared()
+}
+
+// agreeNative has a target that the node executes itself take over what is common with the others.
+func (g *Graph) agreeNative(graphs []*Graph) {
+	for _, n := range g.nodes {
+		m := n.Move
+		n.Move = Move{}
+		other := movedElsewhere(graphs, n.Index)
+		if !m.Told || other == nil {
+			continue
+		}
+		if m.Strategy == platforms.Shared && other.nodes[n.Index].Move.Strategy == platforms.Shared && other.allShared(other.nodes[n.Index]) {
+			n.Move = Move{Moved: true, Strategy: platforms.Shared, Because: other.nodes[n.Index].Move.Because}
+			continue
+		}
+		n.Move = Move{Told: true, Edits: nativeEdits(m.Edits), Questions: m.Questions}
+	}
+}
+
+// nativeEdits are what RUN instructions get where the stage runs on its target: the same variables and mounts; go install puts its programs where they
+// belong by itself.
+func nativeEdits(edits map[int]*stage.Edit) map[int]*stage.Edit {
+	out := maps.Clone(edits)
+	for line, e := range out {
+		out[line] = &stage.Edit{Env: e.Env, GoEnv: e.GoEnv, CacheDir: e.CacheDir}
+	}
+	return out
+}
+
+// movedElsewhere returns a graph of a target that the node does not execute itself and for which a stage is moved; nil if there is none.
+func movedElsewhere(graphs []*Graph, stageIndex int) *Graph {
+	for _, g := range graphs {
+		if g.Foreign() && g.nodes[stageIndex].Move.Moved {
+			return g
+		}
+	}
+	return nil
+}
+
+// allShared reports whether every stage of a chain is shared.
+func (g *Graph) allShared(n *Node) bool {
+	return !slices.ContainsFunc(g.chain(n), func(m *Node) bool { return m.Move.Strategy != platforms.Shared })
+}

@@ -1,0 +1,81 @@
+package planner
+
+import (
+	"strings"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
+	"github.com/manifold-build/manifold/frontend/dockerfile/source"
+	"github.com/manifold-build/manifold/frontend/dockerfile/stage"
+)
+
+// What is put into RUN instructions, so that they work for the target on the build platform.
+
+// prefix is what a script begins with. It ends so that a command can follow on the same line.
+func prefix(e *stage.Edit) string {
+	var b strings.Builder
+	if len(e.Unset) > 0 {
+		b.WriteString("unset " + strings.Join(e.Unset, " ") + "; ")
+	}
+	if len(e.Env) > 0 {
+		b.WriteString("export")
+		for _, v := range e.Env {
+			b.WriteString(" " + v.Name + "=" + v.Value)
+		}
+		b.WriteString("; ")
+	}
+	if e.GoEnv {
+		b.WriteString(`{ cat "$(go env GOENV 2>/dev/null)" 2>/dev/null; printf '%s\n'`)
+		for _, v := range e.Env {
+			b.WriteString(" " + v.Name + "=" + v.Value)
+		}
+		b.WriteString("; } >" + stage.GoEnvPath + "; export GOENV=" + stage.GoEnvPath + "; ")
+	}
+	if e.Cargo != "" {
+		b.WriteString(cargoWrapper(e.Cargo))
+	}
+	if e.Install != nil {
+		b.WriteString(installLink(e.Install))
+	}
+	return b.String()
+}
+
+// installLink has a cross-compiling go install put its programs where a native one does.
+func installLink(in *effect.Install) string {
+	link, into := `"`+in.Bin+"/"+in.Dir+`"`, "."
+	more := ""
+	if in.Into != "" {
+		into, more = in.Into, `mkdir -p "`+in.Into+`"; `
+	}
+	return `mkdir -p "` + in.Bin + `"; ` + more + `ln -sfn "` + into + `" ` + link + `; trap 'rm -f ` + link + `' EXIT; `
+}
+
+// cargoWrapper is a shell function that puts what cargo made for a target where cargo puts what it makes for the machine.
+func cargoWrapper(triple string) string {
+	return "export CARGO_BUILD_TARGET=" + triple + `; cargo() { command cargo "$@" || return $?; ` +
+		`for d in "${CARGO_TARGET_DIR:-target}/` + triple + `"/*/; do [ -d "$d" ] || continue; p="${CARGO_TARGET_DIR:-target}/$(basename "$d")"; ` +
+		`mkdir -p "$p"; find "$d" -maxdepth 1 -type f -exec cp -p {} "$p/" \;; done; }; `
+}
+
+// editsOf turns what a RUN instruction gets into edits of its text.
+func editsOf(r *source.Run, e *stage.Edit) []source.Edit {
+	var out []source.Edit
+	switch {
+	case r.Form != source.ExecForm:
+		if p := prefix(e); p != "" && r.Editable() {
+			out = append(out, r.Prepend(p))
+		}
+	case len(e.Env)+len(e.Unset) > 0 && r.Editable():
+		words := []string{"env"}
+		for _, name := range e.Unset {
+			words = append(words, "-u", name)
+		}
+		for _, v := range e.Env {
+			words = append(words, v.Name+"="+v.Value)
+		}
+		out = append(out, r.PrependWords(words))
+	}
+	if e.CacheDir != "" {
+		out = append(out, r.AddFlag("--mount=type=cache,target="+e.CacheDir))
+	}
+	return out
+}

@@ -1,0 +1,306 @@
+package planner
+
+import (
+	"github.com/manifold-build/manifold/frontend/dockerfile/place"
+	"github.com/manifold-build/manifold/frontend/dockerfile/source"
+	"github.com/manifold-build/manifold/frontend/dockerfile/stage"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// Request is what a plan is made for.
+type Request struct {
+	// Host is what the node can execute. Its native platform is the build platform.
+	Host platforms.Host
+	// Targets are planned in this order.
+	Targets []place.Target
+	// Images are what is known of base images, by name as FROM lines have it after expansion (see [Plan.Bases]). Of those that
+	// are not in it the planner assumes what is common. Nil means nobody looked.
+	Images map[string]stage.BaseImage
+	// Answers are what the probes of an earlier plan of the same request found. Nil means none was made.
+	Answers []Answer
+	// PutBacks are stages that an earlier plan of the same request moved in vain: they stay on their targets. Nil means none.
+	PutBacks []PutBack
+}
+
+// PutBack is why a stage that was moved for a target has to stay on it after all.
+type PutBack struct {
+	// Stage is the stage's index.
+	Stage  int
+	Target platforms.Platform
+	// Reason is one line for people.
+	Reason string
+}
+
+// Step says how one stage is run for one target.
+type Step struct {
+	// Stage is the stage's name, or its index where it has none; Line is its FROM line, counted from 1.
+	Stage string `json:"stage"`
+	Line  int    `json:"line"`
+	// Target is what the stage is run for, Platform what it is run on.
+	Target   platforms.Platform `json:"target"`
+	Platform platforms.Platform `json:"platform"`
+	Strategy platforms.Strategy `json:"strategy"`
+	// Reason is one line for people.
+	Reason string `json:"reason"`
+	// Moved reports whether the stage runs on the build platform because the plan says so, not the Dockerfile. Told reports whether it runs on
+	// its target, which the node executes itself, and is told what it is told for the other targets.
+	Moved bool `json:"moved"`
+	Told  bool `json:"told,omitempty"`
+	// Probes are open: the step is as it says if they are answered well, and emulate otherwise. Nil means none is.
+	Probes []ProbeKind `json:"probes,omitempty"`
+	// Executes reports whether the stage has a RUN instruction at all; RunLine is the first one's line.
+	Executes bool `json:"executes"`
+	RunLine  int  `json:"runLine,omitempty"`
+
+	index    int
+	root     int // the line of the chain's first FROM
+	exported bool
+	stays    place.Stays
+}
+
+// Index is the stage's index in the file.
+func (s Step) Index() int { return s.index }
+
+// Finding is something in the Dockerfile that the user should know of.
+type Finding struct {
+	// Target is the target it was found for.
+	Target platforms.Platform `json:"target"`
+	// Line is where, counted from 1.
+	Line int `json:"line"`
+	// Rule is the finding's name, in the style of BuildKit's lint rules.
+	Rule string `json:"rule"`
+	// Message says what is wrong and what to write instead.
+	Message string `json:"message"`
+}
+
+// Plan is how every stage that a target needs is run.
+type Plan struct {
+	// Steps are ordered by target as requested, then by stage as written. Stages that the exported one does not need
+	// have no step, and neither do stages that a build context replaces.
+	Steps []Step
+	// Findings are in the same order.
+	Findings []Finding
+	// Probes are the questions to ask before anything is built, in the same order. While they are open, the plan is what holds if
+	// all are answered well.
+	Probes []Probe
+	// Checks are to be made when the moved stages have been run: what is taken from them must hold no machine code
+	// of the build platform. A stage of which one fails is to be planned again as a [PutBack].
+	Checks []Check
+	// Images are the base images of all stages that are needed, by target and stage.
+	Images []StageImage
+	// Bases are the images that moved stages are built FROM or take files from, as [Request.Images] names them.
+	Bases []string
+	// Inputs are the images that moved stages take files from, by the name that the texts have for them: whoever converts a text has to give a named
+	// context of that name, with the image for the build platform.
+	Inputs map[string]string
+
+	planner *Planner
+}
+
+// StageImage is an image that a stage is built FROM for a target.
+type StageImage struct {
+	// Name is as the FROM line has it after expansion, Line where that is.
+	Name string
+	Line int
+	// Target is what the stage is run for, Platform that of the image.
+	Target, Platform platforms.Platform
+	// Exported reports whether the exported image begins with it. Pin is the word of the FROM line's --platform, empty if there is
+	// none.
+	Exported bool
+	Pin      string
+}
+
+// Planner plans one file for some targets, and keeps what it knows from one plan to the next.
+type Planner struct {
+	file   *source.File
+	host   platforms.Host
+	images map[string]stage.BaseImage
+	list   []*planned
+}
+
+// planned is one target.
+type planned struct {
+	target place.Target
+	graph  *place.Graph // nil if a FROM line does not expand
+	dirty  bool         // the graph has yet to decide
+	texts  map[string][]byte
+}
+
+// Open begins to plan a file.
+//
+// A stage that cannot be planned (a FROM line whose variables do not expand, a target stage that does not exist) is left
+// as it is written, for the converter to report.
+func Open(f *source.File, req Request) *Planner {
+	p := &Planner{file: f, host: req.Host, images: req.Images}
+	for _, t := range req.Targets {
+		one := &planned{target: t, dirty: true}
+		if g, err := place.Open(f, req.Host, t, req.Images); err == nil {
+			one.graph = g
+		}
+		p.list = append(p.list, one)
+	}
+	p.Answer(req.Answers...)
+	p.PutBack(req.PutBacks...)
+	return p
+}
+
+// Answer takes note of what probes found.
+func (p *Planner) Answer(answers ...Answer) {
+	for _, a := range answers {
+		for _, t := range p.list {
+			if t.graph != nil && t.target.Platform == a.Probe.Target {
+				t.graph.Answer(a.Probe.stage, a.Probe.question, stage.Answer{Text: a.Text, Failed: a.Failed})
+				t.dirty = true
+			}
+		}
+	}
+}
+
+// PutBack takes note of stages that were moved in vain.
+func (p *Planner) PutBack(list ...PutBack) {
+	for _, b := range list {
+		for _, t := range p.list {
+			if t.graph != nil && t.target.Platform == b.Target && b.Stage >= 0 && b.Stage < len(p.file.Stages) {
+				t.graph.PutBack(b.Stage, b.Reason)
+				t.dirty = true
+			}
+		}
+	}
+}
+
+// Look takes note of what base images are. The map holds all that is known; fresh names what is new in it.
+func (p *Planner) Look(images map[string]stage.BaseImage, fresh []string) {
+	p.images = images
+	for _, t := range p.list {
+		if t.graph != nil {
+			t.graph.Look(images, fresh)
+			t.dirty = true
+		}
+	}
+}
+
+// CanRun takes note of what the node can execute, where more was found out.
+func (p *Planner) CanRun(host platforms.Host) {
+	p.host = host
+	for _, t := range p.list {
+		if t.graph != nil {
+			t.graph.Host = host
+			t.dirty = true
+		}
+	}
+}
+
+// Plan says how each stage is run for each target, as far as is known. Errors are of type [*StageError], joined in target order: a stage
+// that the node cannot execute for its target, or a strategy that cannot be had.
+func (p *Planner) Plan() (Plan, error) {
+	p.decide()
+	out := Plan{planner: p, Inputs: map[string]string{}}
+	var errs stageErrors
+	for _, t := range p.list {
+		if t.graph == nil {
+			continue
+		}
+		errs = append(errs, p.describe(t, &out)...)
+	}
+	return out, errs.join()
+}
+
+// decide has the graphs decide that do not know yet, and then all agree.
+func (p *Planner) decide() {
+	graphs := make([]*place.Graph, len(p.list))
+	for i, t := range p.list {
+		if graphs[i] = t.graph; t.graph != nil && t.dirty {
+			t.graph.Decide()
+			t.dirty = false
+		}
+	}
+	place.Agree(graphs)
+}
+
+// describe adds what is planned for one target, and returns what the node cannot do.
+func (p *Planner) describe(t *planned, out *Plan) []*StageError {
+	g := t.graph
+	var errs []*StageError
+	for _, n := range g.Needed() {
+		step := p.step(g, n)
+		if n.Parent == nil {
+			out.Images = append(out.Images, StageImage{
+				Name: n.Image, Line: n.Line, Target: step.Target, Platform: step.Platform, Exported: step.exported, Pin: n.Platform,
+			})
+		}
+		out.Steps = append(out.Steps, step)
+		if err := p.check(step, t.target); err != nil {
+			errs = append(errs, err)
+		}
+		out.add(g, n)
+	}
+	if g.Foreign() || len(p.list) > 1 {
+		out.Findings = append(out.Findings, p.lint(g)...)
+	}
+	return errs
+}
+
+// add notes what moving a stage takes.
+func (out *Plan) add(g *place.Graph, n *place.Node) {
+	m := n.Move
+	if !m.Moved && !m.Told {
+		return
+	}
+	target := g.Target.Platform
+	for _, q := range m.Questions {
+		out.Probes = append(out.Probes, Probe{Kind: ProbeKind(q.Kind), Stage: n.Title(), Line: q.Line, Target: target, stage: n.Index, question: q})
+	}
+	if m.Check != nil {
+		out.Checks = append(out.Checks, Check{Stage: n.Index, Title: n.Title(), Line: m.Check.Line, Target: target, Paths: m.Check.Paths})
+	}
+	if n.Parent == nil && m.Moved {
+		out.Bases = appendNew(out.Bases, n.Image)
+	}
+	for _, in := range m.Inputs {
+		out.Bases = appendNew(out.Bases, in.Name)
+		out.Inputs[stage.InputName(in.Name)] = in.Name
+	}
+}
+
+func appendNew(list []string, s string) []string {
+	for _, e := range list {
+		if e == s {
+			return list
+		}
+	}
+	return append(list, s)
+}
+
+// Planner is what made the plan; nil for the zero value. Its texts are those of its latest plan.
+func (p Plan) Planner() *Planner { return p.planner }
+
+// Changed lists the stages that the plan moved or told their target, among a stage and those that it begins with or takes from: what fails there may
+// fail because of the plan. For a stage that is not there it lists all that the target has.
+func (p *Planner) Changed(target platforms.Platform, stageIndex int) []int {
+	return p.changed(target, func(g *place.Graph) []*place.Node {
+		if stageIndex < 0 || stageIndex >= len(p.file.Stages) {
+			return g.Needed()
+		}
+		return g.Behind(stageIndex)
+	})
+}
+
+// ChangedAt lists the same among the stages that what lies at a path of the exported image may have come from.
+func (p *Planner) ChangedAt(target platforms.Platform, path string) []int {
+	return p.changed(target, func(g *place.Graph) []*place.Node { return g.Origins(path) })
+}
+
+func (p *Planner) changed(target platforms.Platform, among func(*place.Graph) []*place.Node) []int {
+	var out []int
+	for _, t := range p.list {
+		if t.graph == nil || t.target.Platform != target || t.target.Strategy != platforms.Auto {
+			continue
+		}
+		for _, n := range among(t.graph) {
+			if n.Move.Moved || n.Move.Told && len(n.Move.Edits) > 0 {
+				out = append(out, n.Index)
+			}
+		}
+	}
+	return out
+}

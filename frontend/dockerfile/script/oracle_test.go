@@ -1,0 +1,100 @@
+package script_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile/script/oracle"
+)
+
+// shells are the real ones that a reading is held against. Busybox is not on every machine.
+func shells() [][]string {
+	out := [][]string{{"bash"}, {"dash"}}
+	if _, err := exec.LookPath("busybox"); err == nil {
+		out = append(out, []string{"busybox", "sh"})
+	}
+	return out
+}
+
+// outcomes are how the commands of a run end.
+func outcomes(r *rand.Rand) []string {
+	out := []string{"0", "1"}
+	for range 3 {
+		out = append(out, fmt.Sprintf("%012b", r.IntN(1<<12)))
+	}
+	return out
+}
+
+// compare runs a script in every shell that reads it and compares what was run with what is read.
+func compare(t *testing.T, o *oracle.Oracle, text string, r *rand.Rand) {
+	t.Helper()
+	for _, shell := range shells() {
+		for _, outcome := range outcomes(r) {
+			res, err := o.Run(t.Context(), shell, text, outcome)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !res.Read {
+				break
+			}
+			if problem := o.Compare(text, res, outcome == "0"); problem != "" {
+				t.Errorf("%s, outcomes %s: %s\nscript:\n%s", shell[0], outcome, problem, text)
+				return
+			}
+		}
+	}
+}
+
+// TestReadAgainstShells holds what is read of random scripts against what real shells run of them: each command that ran, with its words,
+// its directory and its exported variables, has to be in the reading, or the reading has to say that it does not know. MANIFOLD_SCRIPTS is how many
+// scripts are made, 150 if it is not set; MANIFOLD_SEED begins another series.
+func TestReadAgainstShells(t *testing.T) {
+	n, seed := 150, uint64(1)
+	if s := os.Getenv("MANIFOLD_SCRIPTS"); s != "" {
+		var err error
+		if n, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := os.Getenv("MANIFOLD_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o, err := oracle.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		r := rand.New(rand.NewPCG(seed, uint64(i))) //nolint:gosec // repeatable
+		compare(t, o, oracle.Generate(r, i%3 == 0), r)
+		if t.Failed() {
+			t.Fatalf("script %d of seed %d", i, seed)
+		}
+	}
+}
+
+// TestRecordedAgainstShells does the same with the scripts that once were read wrongly.
+func TestRecordedAgainstShells(t *testing.T) {
+	archive, err := txtar.ParseFile("testdata/shells.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := oracle.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range archive.Files {
+		t.Run(f.Name, func(t *testing.T) {
+			compare(t, o, string(bytes.TrimSuffix(f.Data, []byte("\n"))), rand.New(rand.NewPCG(1, 1))) //nolint:gosec // repeatable
+		})
+	}
+}

@@ -1,0 +1,377 @@
+package stage
+
+import (
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
+	"github.com/manifold-build/manifold/frontend/dockerfile/script"
+	"github.com/manifold-build/manifold/frontend/dockerfile/source"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// runFold reads one RUN instruction, or what a make in it would run.
+type runFold struct {
+	*fold
+
+	run  *source.Run
+	text string
+	env  Values
+	dir  string
+	read script.Reading
+	edit *Edit
+	// behind says that the commands are what a make, or go generate, would run; compiles are those of them that a node has to be asked about.
+	behind   bool
+	compiles []effect.GoCommand
+	// makes counts the makes of the RUN.
+	makes int
+	// asked is how many commands of the RUN a node has to be asked about at least, askedLast the last of them.
+	asked     int
+	askedLast *effect.GoCommand
+	// pipe says that what is piped to the next command was fetched by this name, for the target.
+	pipe bool
+	// caches are the directories of Go's build cache that commands use.
+	caches []string
+}
+
+// run reads a RUN instruction.
+func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
+	switch {
+	case r.Tied != "":
+		f.blockf(r.Line, "is tied to the machine by %s", r.Tied)
+		return
+	case r.Problem != "":
+		f.blockf(r.Line, "%s", r.Problem)
+		return
+	case !f.readable(r):
+		return
+	}
+	in := &runFold{fold: f, run: r, text: r.Text, env: f.w.Env, dir: f.w.Dir, edit: &Edit{}}
+	in.read = in.reading(f.w.Env)
+	in.mounts(c)
+	for _, p := range in.read.Problems {
+		f.blockf(r.LineOf(p.Offset), "%s", p.What)
+	}
+	for i, c := range in.read.Commands {
+		if i > maxJudged && len(in.read.Problems) > 0 {
+			break // it stays anyhow
+		}
+		in.command(i, c)
+	}
+	if g := in.askedLast; g != nil {
+		q := Question{Kind: effect.Cgo, Line: r.Line}
+		if g.Chain {
+			q.Before = g.End
+		}
+		in.ask(q, g.Call, *g)
+	}
+	in.finish()
+}
+
+// maxJudged is how many commands of a script are judged that cannot be read to its end.
+const maxJudged = 256
+
+// readable reports whether the shell that runs the text is one whose language is read.
+func (f *fold) readable(r *source.Run) bool {
+	shell := f.w.Shell
+	if r.Form == source.ExecForm || len(shell) == 0 || source.IsShell(shell[:1]) && strings.HasSuffix(shell[len(shell)-1], "c") {
+		return true
+	}
+	f.blockf(r.Line, "is run by the shell %q, whose language is not read", strings.Join(shell, " "))
+	return false
+}
+
+// reading reads the script, or the words of the exec form, with variables.
+func (f *runFold) reading(env Values) script.Reading {
+	opt := script.Options{Vars: env, Dir: f.w.Dir, Output: f.prints}
+	if f.run.Form == source.ExecForm {
+		return script.ReadArgs(f.run.Argv, opt)
+	}
+	return f.run.Script.Read(opt)
+}
+
+// prints is what a command in a substitution is known to print.
+func (f *runFold) prints(c script.Command) (string, bool) { return effect.Prints(c, f.req.Target) }
+
+// mounts notes what the RUN mounts from stages and images.
+func (f *runFold) mounts(c *instructions.RunCommand) {
+	for _, m := range f.run.Mounts {
+		if m.From == "" || m.Cache {
+			continue
+		}
+		from := f.req.word(f.w.Env, m.From)
+		target := effect.Resolve(f.w.Dir, f.req.word(f.w.Env, m.Target))
+		i := f.req.File.FindSource(from)
+		switch {
+		case i >= 0:
+			src := path.Join("/", f.req.word(f.w.Env, m.Source))
+			f.programsOf(i, src, target, f.run.Line)
+			for _, p := range f.mountedPaths(m, src, target) {
+				f.out.Takes = append(f.out.Takes, Take{Stage: i, Path: p, To: script.Unknown, Line: f.run.Line})
+			}
+		case f.req.Replaced(from):
+			f.toolsOfTarget(target, f.run.Line)
+		case from != m.From:
+			f.blockf(f.run.Line, "mounts an image whose name holds a variable")
+		default:
+			f.input(c, from, f.run.Line)
+			f.out.Files.spoil(target, f.run.Line, "is mounted from the image "+from+" on line "+f.lineText())
+		}
+	}
+}
+
+func (f *runFold) lineText() string {
+	return strings.TrimPrefix(effect.Reason{Line: f.run.Line, Clause: ":"}.String(), "line ")
+}
+
+// mountedPaths are the paths that the RUN takes from a stage that is mounted whole: those that its commands name, if every command is one that looks at
+// nothing else.
+func (f *runFold) mountedPaths(m source.Mount, src, target string) []string {
+	whole := []string{src}
+	if m.Source != "" || target == "/" || !path.IsAbs(target) || !m.Bind || len(f.read.Problems) > 0 {
+		return whole
+	}
+	var out []string
+	for _, c := range f.read.Commands {
+		if within(c.Dir, target) || !script.Known(c.Dir) || !slices.Contains(namesAll, c.Words[0]) || c.Through != "" || c.Document != nil {
+			return whole
+		}
+		for _, word := range slices.Concat(c.Words[1:], c.Reads) {
+			p := c.Path(word)
+			switch {
+			case strings.HasPrefix(word, "-"):
+				if strings.Contains(word, target) {
+					return whole
+				}
+			case !script.Known(p) || within(target, effect.Stem(p)) && effect.Stem(p) != p || within(target, p):
+				return whole
+			case within(p, target):
+				out = append(out, path.Join("/", strings.TrimPrefix(p, target)))
+			}
+		}
+	}
+	return out
+}
+
+// namesAll are commands that look at no files but those that their words name.
+var namesAll = strings.Fields("cp mv install mkdir ln cat echo printf chmod chown touch test [ : true ls rm sha256sum sed grep head tail cd")
+
+// command reads one command.
+func (f *runFold) command(i int, c script.Command) {
+	c.Words = effect.WrapperScript(c.Words)
+	call := effect.Call{
+		Command: c, Name: effect.NameOf(c.Words[0]), Line: f.run.LineOf(c.Offset), Target: f.req.Target, Build: f.req.Build,
+		Later: f.read.Commands[i+1:], Text: f.text, Exec: f.run.Argv, Begin: f.env, Behind: f.behind,
+	}
+	files := f.out.Files
+	known := script.Known(c.Words[0])
+	if known && files.isProgram(c.Path(c.Words[0]), c.Words[0]) {
+		f.apply(call, f.out.tools.Executes(call, effect.Short(c.Words)))
+		return
+	}
+	if strings.HasPrefix(call.Name, "xx-") {
+		files.unproven = true
+	}
+	if line := files.copiedTool(call.Name, c.Path(c.Words[0])); known && line > 0 {
+		f.blockf(call.Line, "runs %s, which line %d puts there for the target", call.Name, line)
+	}
+	if known && call.Name == "" && slices.ContainsFunc(f.out.Questions, func(q Question) bool { return q.Kind == effect.Make }) {
+		return // perhaps make makes it; the answer will tell
+	}
+	f.apply(call, f.out.tools.Effect(call))
+}
+
+// apply folds what a command does.
+func (f *runFold) apply(c effect.Call, e effect.Effect) {
+	for _, r := range e.Depends {
+		f.block(r)
+	}
+	before := len(f.out.Files.marks)
+	f.applyFiles(c, e)
+	f.applyEnv(c, e)
+	if e.Told != nil {
+		f.out.Told = append(f.out.Told, Told{Told: *e.Told, first: before, last: len(f.out.Files.marks)})
+	}
+	if e.Tool != "" && !slices.Contains(f.out.Tools, e.Tool) {
+		f.out.Tools = append(f.out.Tools, e.Tool)
+	}
+	if r := e.Runs; r != nil && (!r.Perhaps || f.out.Files.holdsProgramOnPath()) {
+		f.out.Runs = append(f.out.Runs, *r)
+	}
+	f.out.Findings = append(f.out.Findings, e.Findings...)
+	f.out.Files.unproven = f.out.Files.unproven || e.Unproven
+	if e.GoCache != "" {
+		f.caches = append(f.caches, e.GoCache)
+	}
+	if q := e.Asks; q != nil {
+		f.question(c, *q)
+	}
+}
+
+// applyEnv notes what a command needs of its environment.
+func (f *runFold) applyEnv(c effect.Call, e effect.Effect) {
+	for _, v := range e.Env {
+		if !slices.Contains(f.edit.Env, v.NameValue) {
+			f.edit.Env = append(f.edit.Env, v.NameValue)
+		}
+		f.edit.GoEnv = f.edit.GoEnv || v.Emptied
+		f.out.PureByPlan = f.out.PureByPlan || v.Name == "CGO_ENABLED"
+	}
+	for _, name := range e.Unset {
+		if !slices.Contains(f.edit.Unset, name) {
+			f.edit.Unset = append(f.edit.Unset, name)
+		}
+	}
+	if in := e.Install; in != nil {
+		if had := f.edit.Install; had != nil && had.Bin != in.Bin {
+			f.blockf(c.Line, "sets GOPATH for go install to what is not known")
+		}
+		f.edit.Install = in
+	}
+	if e.Cargo != "" {
+		f.edit.Cargo = e.Cargo
+	}
+}
+
+// question notes what a node has to be asked.
+func (f *runFold) question(c effect.Call, q effect.Question) {
+	switch {
+	case q.Kind == effect.Make:
+		f.ask(Question{Kind: effect.Make, Line: f.run.Line, Before: c.End}, c, q.Go)
+	case f.behind:
+		f.compiles = append(f.compiles, q.Go)
+	default:
+		if q.Certain {
+			f.asked++
+		}
+		f.askedLast = &q.Go
+	}
+}
+
+// finish keeps what is to be put into the RUN instruction.
+func (f *runFold) finish() {
+	e := f.edit
+	f.mountCache()
+	if e.IsZero() {
+		return
+	}
+	line := f.run.Line
+	if !f.run.Editable() {
+		f.blockf(line, "is written in a way that nothing can be put before")
+		return
+	}
+	exec := f.run.Form == source.ExecForm
+	switch {
+	case (e.Install != nil || e.GoEnv || e.Cargo != "") && exec:
+		f.blockf(line, "is in exec form, and needs a shell around it to be told the target")
+		return
+	case e.Install != nil && f.read.Traps:
+		f.blockf(line, "sets a trap or leaves its shell by exec, and go install needs something put behind it")
+		return
+	}
+	f.confirm()
+	f.out.Edits[line] = e
+}
+
+// GoEnvPath is where Go's configuration is put for the time of one RUN. The folder is in memory and no part of any layer.
+const GoEnvPath = "/dev/shm/manifold-goenv"
+
+// mayNotice matches what a script must hold to take away, or to look at, a variable that was put before it.
+var mayNotice = regexp.MustCompile(`GO|CGO_|unset|env|sudo|\bsu\b|export|declare|set`)
+
+// confirm reads the RUN again with what is put before it. The same commands have to be run with the same words, and every one that is told its target by
+// the plan has to find just what the plan put there, or what the script itself gave it without the plan.
+func (f *runFold) confirm() {
+	e := f.edit
+	if len(e.Env) == 0 || f.run.Form != source.ExecForm && !mayNotice.MatchString(f.text) {
+		return
+	}
+	env := maps.Clone(f.w.Env)
+	for _, v := range e.Env {
+		env[v.Name] = v.Value
+	}
+	if e.GoEnv {
+		env["GOENV"] = GoEnvPath
+	}
+	again := f.reading(env)
+	if len(again.Commands) != len(f.read.Commands) {
+		f.blockf(f.run.Line, "does other things where %s is set", names(e.Env))
+		return
+	}
+	for i, c := range again.Commands {
+		was := f.read.Commands[i]
+		line := f.run.LineOf(c.Offset)
+		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir {
+			f.blockf(line, "does other things where %s is set", names(e.Env))
+			return
+		}
+		if name := effect.NameOf(c.Words[0]); name != "go" && name != "make" && name != "gmake" && !f.out.Files.isProgram(c.Path(c.Words[0]), c.Words[0]) {
+			continue
+		}
+		for _, v := range e.Env {
+			if !f.finds(c, was, v) {
+				f.blockf(line, "runs %q without %s=%s, which the script takes away", effect.Short(c.Words), v.Name, v.Value)
+			}
+		}
+	}
+}
+
+// finds reports whether a command finds a variable as it has to: as the script itself gave it, else as the plan puts it.
+func (f *runFold) finds(c, was script.Command, v platforms.NameValue) bool {
+	is, _ := c.Getenv(v.Name)
+	if own, _ := was.Getenv(v.Name); own != "" {
+		return is == own
+	}
+	goenv, _ := c.Getenv("GOENV")
+	return is == v.Value || is == "" && f.edit.GoEnv && goenv == GoEnvPath
+}
+
+func names(env []platforms.NameValue) string {
+	out := make([]string, len(env))
+	for i, v := range env {
+		out[i] = v.Name
+	}
+	return strings.Join(out, ", ")
+}
+
+// mountCache gives the RUN a mount for Go's build cache, unless the user sees to it or something in the RUN would notice.
+func (f *runFold) mountCache() {
+	if len(f.caches) == 0 || f.req.NoCacheMounts || f.w.User != "" && f.w.User != "root" && f.w.User != "0" {
+		return
+	}
+	dir := f.caches[0]
+	if slices.ContainsFunc(f.caches, func(s string) bool { return s != dir }) {
+		return
+	}
+	for _, m := range f.run.Mounts {
+		if t := effect.Resolve(f.w.Dir, f.req.word(f.w.Env, m.Target)); t == script.Unknown || within(t, dir) || within(dir, t) {
+			return
+		}
+	}
+	for _, c := range f.read.Commands {
+		name := effect.NameOf(c.Words[0])
+		if name == "go" && len(c.Words) > 1 && c.Words[1] == "clean" {
+			return
+		}
+		if !slices.Contains(handlesFolders, name) {
+			continue
+		}
+		for _, a := range c.Words[1:] {
+			if strings.HasPrefix(a, "-") {
+				continue
+			}
+			if p := effect.Stem(c.Path(a)); !path.IsAbs(p) || p == "/" || within(dir, p) || within(p, dir) {
+				return
+			}
+		}
+	}
+	f.edit.CacheDir = dir
+}
+
+// handlesFolders are commands that handle whole folders, and would meet a mount in one.
+var handlesFolders = strings.Fields("rm chown chmod chgrp mv cp find tar rsync rmdir ln du ls zip")

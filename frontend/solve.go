@@ -1,0 +1,186 @@
+package frontend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	ctdplatforms "github.com/containerd/platforms"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/frontend/attestations/sbom"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerui"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/result"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// built is one target's outcome.
+type built struct {
+	result    *dockerui.BuildResult
+	converted *dockerfile2llb.Result
+	judgement Judgement
+	err       error
+}
+
+// run builds every target, in parallel, each to its end whatever becomes of the others, and returns one result.
+func (b *build) run(ctx context.Context) (*client.Result, error) {
+	ui := b.targets[0].group.ui
+	scanner, err := b.sbomScanner(ctx, ui)
+	if err != nil {
+		return nil, err
+	}
+	b.setBounds()
+	done := b.runAll(ctx)
+	for i, t := range b.targets {
+		t.judgement = done[i].judgement
+	}
+	if err := b.failures(done); err != nil {
+		return nil, err
+	}
+	for _, t := range b.targets {
+		t.warnJudgement(ctx, t.judgement)
+	}
+	if b.targets[0].implicit {
+		// Without this dockerui would label the result with the platform of the process it runs in, which need not be
+		// the node's.
+		ui.TargetPlatforms = []ocispec.Platform{b.host.Native.OCI()}
+	}
+	rb, err := ui.Build(ctx, func(_ context.Context, _ *ocispec.Platform, i int) (*dockerui.BuildResult, error) {
+		return done[i].result, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if scanner != nil {
+		if err := b.scanSBOM(ctx, rb, scanner, done); err != nil {
+			return nil, err
+		}
+	}
+	return rb.Finalize()
+}
+
+// runAll builds the targets, and those again that were built from a text that is no longer theirs, because a stage was put back for
+// another target that had to be told the same.
+func (b *build) runAll(ctx context.Context) []built {
+	done := make([]built, len(b.targets))
+	todo := b.targets
+	for first := true; len(todo) > 0 && ctx.Err() == nil; first = false {
+		warned := map[string]bool{}
+		var wg sync.WaitGroup
+		for i, t := range b.targets {
+			if !slices.Contains(todo, t) {
+				continue
+			}
+			// Warnings are the same for every target of a file; the first one's are shown.
+			warn := first && !warned[t.group.src.Filename]
+			warned[t.group.src.Filename] = true
+			wg.Go(func() { done[i] = b.runTarget(ctx, t, warn) })
+		}
+		wg.Wait()
+		todo = b.stale(done)
+	}
+	return done
+}
+
+// solveTarget converts one target's text and solves it.
+func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
+	opt := t.group.convertOpt(ctx, b.client, warn)
+	if !t.implicit {
+		p := t.platform.OCI()
+		opt.TargetPlatform = &p
+	}
+	converted, err := dockerfile2llb.Dockerfile2LLB(ctx, t.text, opt)
+	if err != nil {
+		return built{err: withLocations(err, t.group.src.SourceMap)}
+	}
+	def, err := converted.State.Marshal(ctx)
+	if err != nil {
+		return built{err: fmt.Errorf("marshalling the LLB definition: %w", err)}
+	}
+	// Without Evaluate the target would only be run by the exporter, whose first failure hides all others, or by the gate, without cache imports.
+	res, err := b.client.Solve(ctx, client.SolveRequest{
+		Definition: def.ToPB(), CacheImports: t.group.ui.CacheImports, Evaluate: !t.implicit || t.verify != verifyOff || len(t.tests) > 0,
+	})
+	if err != nil {
+		return built{err: err}
+	}
+	ref, err := res.SingleRef()
+	if err != nil {
+		return built{err: err}
+	}
+	return built{converted: converted, result: &dockerui.BuildResult{
+		Reference: ref, Image: converted.Image, BaseImage: converted.BaseImage, Epoch: converted.Epoch,
+	}}
+}
+
+// failures returns the errors of all targets that failed, in target order. The only target of a build that named no
+// platform fails with the error alone, as with the reference frontend.
+func (b *build) failures(done []built) error {
+	errs := TargetsError{Targets: len(b.targets)}
+	for i, t := range b.targets {
+		err := targetError(t.platform, t.group.file, done[i].err)
+		if t.implicit {
+			return done[i].err
+		}
+		if te, ok := errors.AsType[*TargetError](err); ok {
+			errs.Errs = append(errs.Errs, te)
+		}
+	}
+	return errs.asError()
+}
+
+// sbomScanner makes the SBOM scanner that the request asks for, or nil.
+func (b *build) sbomScanner(ctx context.Context, ui *dockerui.Client) (sbom.Scanner, error) {
+	if ui.SBOM == nil {
+		return nil, nil //nolint:nilnil // no scanner was asked for
+	}
+	platform := ui.BuildPlatforms[0]
+	return sbom.CreateSBOMScanner(ctx, b.client, ui.SBOM.Generator, platform, sourceresolver.Opt{
+		ImageOpt: &sourceresolver.ResolveImageOpt{ResolveMode: b.rest["image-resolve-mode"], Platform: &platform},
+	}, ui.SBOM.Parameters)
+}
+
+// scanSBOM adds an SBOM attestation to every target.
+func (b *build) scanSBOM(ctx context.Context, rb *dockerui.ResultBuilder, scanner sbom.Scanner, done []built) error {
+	byID := map[string]*dockerfile2llb.Result{}
+	for i, t := range b.targets {
+		byID[ctdplatforms.FormatAll(ctdplatforms.Normalize(t.platform.OCI()))] = done[i].converted
+	}
+	var mu sync.Mutex
+	return rb.EachPlatform(ctx, func(ctx context.Context, id string, _ ocispec.Platform) error {
+		target, ok := byID[id]
+		if !ok {
+			return fmt.Errorf("%s: nothing to make an SBOM of", id)
+		}
+		var opts []llb.ConstraintsOpt
+		if target.IsIgnoreCache {
+			opts = append(opts, llb.IgnoreCache)
+		}
+		att, err := scanner(ctx, id, target.SBOM.Core, target.SBOM.Extras, opts...)
+		if err != nil {
+			return err
+		}
+		solved, err := result.ConvertAttestation(&att, func(st *llb.State) (client.Reference, error) {
+			def, err := st.Marshal(ctx)
+			if err != nil {
+				return nil, err
+			}
+			r, err := b.client.Solve(ctx, client.SolveRequest{Definition: def.ToPB()})
+			if err != nil {
+				return nil, err
+			}
+			return r.Ref, nil
+		})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		rb.AddAttestation(id, *solved)
+		return nil
+	})
+}
