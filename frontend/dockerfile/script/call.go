@@ -111,7 +111,7 @@ func (w *walker) nested(st *state, n syntax.Node, text string) outcome {
 // setVar assigns a variable as name=value does.
 func (w *walker) setVar(st *state, name, value string) {
 	before := st.vars.get(name)
-	st.vars = st.vars.with(name, st.exported(variable{value: value, set: true, exported: before.exported}))
+	st.vars = st.vars.with(name, st.exported(variable{value: value, set: true, exported: before.exported, perhaps: before.perhaps}))
 }
 
 // exported is a variable as an assignment leaves it: set -a exports it, and where nobody knows whether that holds, nobody knows what commands
@@ -119,9 +119,9 @@ func (w *walker) setVar(st *state, name, value string) {
 func (st *state) exported(v variable) variable {
 	switch {
 	case st.exports == success:
-		v.exported = true
+		v.exported, v.perhaps = true, false
 	case st.exports == either && !v.exported:
-		v.exported, v.value = true, Unknown
+		v.perhaps = true
 	}
 	return v
 }
@@ -133,7 +133,7 @@ func (w *walker) assign(st *state, a *syntax.Assign, export bool) {
 	}
 	name := a.Name.Value
 	before := st.vars.get(name)
-	v := variable{set: true, exported: before.exported || export}
+	v := variable{set: true, exported: before.exported || export, perhaps: before.perhaps && !export}
 	switch {
 	case a.Array != nil || a.Index != nil:
 		w.substitutions(st, a)
@@ -170,6 +170,7 @@ func (w *walker) declare(st *state, d *syntax.DeclClause) outcome {
 		}
 		v := st.vars.get(a.Name.Value)
 		v.exported = (v.exported || export) && !unexport
+		v.perhaps = v.perhaps && !export && !unexport
 		st.vars = st.vars.with(a.Name.Value, v)
 	}
 	return success

@@ -119,14 +119,14 @@ func (w *walker) function(st, env *state, n syntax.Node, body *syntax.Stmt, para
 	}
 	for _, name := range env.vars.since(st.vars) { // NAME=value before the call: shells differ in whether it stays
 		if was := st.vars.get(name); in.vars.get(name) != was {
-			in.vars = in.vars.with(name, variable{value: Unknown, set: true, exported: true})
+			in.vars = in.vars.with(name, variable{value: Unknown, set: true, perhaps: true})
 		}
 	}
 	for _, l := range slices.Backward(*in.locals) {
 		in.vars = in.vars.with(l.name, l.was)
 	}
 	st.vars, st.dir, st.funcs, st.exports, st.dead = in.vars, in.dir, in.funcs, in.exports, in.dead
-	st.quiet, st.certain = in.quiet, st.certain && in.certain
+	st.quiet, st.left, st.certain = in.quiet, st.left || in.left, st.certain && in.certain
 	w.depth--
 	w.within = within
 	return o

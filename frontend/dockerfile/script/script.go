@@ -102,7 +102,10 @@ type Command struct {
 // Getenv returns the value of a variable in the command's environment: the command's own assignments and what was
 // exported before it.
 func (c Command) Getenv(name string) (string, bool) {
-	if v := c.vars.get(name); v.set && v.exported {
+	switch v := c.vars.get(name); {
+	case v.set && v.perhaps:
+		return Unknown, true
+	case v.set && v.exported:
 		return v.value, true
 	}
 	return "", false // a variable of the shell that is not exported is none of the command's

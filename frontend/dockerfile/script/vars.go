@@ -4,6 +4,8 @@ package script
 type variable struct {
 	value         string
 	set, exported bool
+	// perhaps: whether it is exported is not known.
+	perhaps bool
 }
 
 // vars are a script's variables: a list of changes, the newest first, to what the script began with. It is immutable, so
@@ -65,8 +67,10 @@ func (v vars) with(name string, to variable) vars {
 func (v vars) exportedOnly() vars {
 	out := v
 	for _, name := range v.since(vars{}) {
-		if is := v.get(name); is.set && !is.exported {
+		if is := v.get(name); is.set && !is.exported && !is.perhaps {
 			out = out.with(name, variable{})
+		} else if is.perhaps {
+			out = out.with(name, variable{value: Unknown, set: true, perhaps: true})
 		}
 	}
 	return out
@@ -85,6 +89,15 @@ func (v vars) since(earlier vars) []string {
 	return out
 }
 
+// oneOf is a variable that is one of two.
+func oneOf(a, b variable) variable {
+	out := variable{value: a.value, set: true, exported: a.exported && b.exported, perhaps: a.perhaps || b.perhaps || a.exported != b.exported}
+	if a.value != b.value || a.set != b.set {
+		out.value = Unknown
+	}
+	return out
+}
+
 // merge returns what holds after one of two ways that both began at from was taken: a variable that they leave
 // different is unknown.
 func merge(from, a, b vars) vars {
@@ -92,7 +105,7 @@ func merge(from, a, b vars) vars {
 	for _, name := range append(a.since(from), b.since(from)...) {
 		va, vb := a.get(name), b.get(name)
 		if va != vb {
-			va = variable{value: Unknown, set: true, exported: va.exported || vb.exported}
+			va = oneOf(va, vb)
 		}
 		if out.get(name) != va {
 			out = out.with(name, va)

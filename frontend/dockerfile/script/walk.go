@@ -3,6 +3,7 @@ package script
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -67,6 +68,8 @@ type state struct {
 	dead bool
 	// quiet: it has left without saying that it failed.
 	quiet bool
+	// left: on one of the ways that lead here it may have left so.
+	left bool
 	// fatal: if the statement being read fails, the script fails.
 	fatal bool
 	funcs functions
@@ -94,20 +97,20 @@ func (st *state) sub() *state {
 // branch is the state a way begins with that may not be taken.
 func (st *state) branch() *state {
 	c := st.sub()
-	c.certain = false
+	c.certain, c.left = false, false
 	return c
 }
 
 // join continues after one of several ways that began at st was taken.
 func (st *state) join(ways ...*state) {
-	quiet := slices.ContainsFunc(ways, func(w *state) bool { return w.dead && w.quiet })
+	quiet := slices.ContainsFunc(ways, func(w *state) bool { return w.dead && w.quiet || w.left })
 	ways = slices.DeleteFunc(ways, func(w *state) bool { return w.dead })
 	if len(ways) == 0 {
 		st.dead, st.quiet = true, quiet
 		return
 	}
 	if quiet {
-		st.certain = false // the script may be over
+		st.certain, st.left = false, true // the script may be over
 	}
 	v, dir, funcs, exports := ways[0].vars, ways[0].dir, ways[0].funcs, ways[0].exports
 	params := ways[0].params
@@ -235,7 +238,10 @@ func (w *walker) compound(st *state, s *syntax.Stmt, io files) outcome {
 	if io.document != nil || len(io.writes) > 0 {
 		c := *st
 		c.piped, c.feeds, inner = c.piped || io.document != nil, c.feeds || len(io.writes) > 0, &c
-		defer func() { st.vars, st.dir, st.dead, st.funcs, st.exports = c.vars, c.dir, c.dead, c.funcs, c.exports; st.certain, st.quiet, st.params = c.certain, c.quiet, c.params }()
+		defer func() {
+			st.vars, st.dir, st.dead, st.funcs, st.exports = c.vars, c.dir, c.dead, c.funcs, c.exports
+			st.certain, st.quiet, st.params = c.certain, c.quiet, c.params
+		}()
 	}
 	switch c := s.Cmd.(type) {
 	case nil:
@@ -503,7 +509,7 @@ func (w *walker) forgetCall(st *state, n *syntax.CallExpr) []*syntax.Stmt {
 		}
 	case "set", "shift":
 		st.params = []string{Unknown}
-		if name == "set" {
+		if name == "set" && slices.ContainsFunc(n.Args[1:], func(a *syntax.Word) bool { return a.Lit() == "" || strings.Contains(a.Lit(), "a") }) {
 			st.exports = either
 		}
 	}

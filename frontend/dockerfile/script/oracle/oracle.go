@@ -3,7 +3,6 @@ package oracle
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -66,16 +66,16 @@ func New(dir string) (*Oracle, error) {
 
 // Ran is a command that was run.
 type Ran struct {
-	Words []string          `json:"words"`
-	Dir   string            `json:"dir"`
-	Env   map[string]string `json:"env"`
+	Words []string
+	Dir   string
+	Env   map[string]string
 }
 
 // Result is one run of a script.
 type Result struct {
 	Ran []Ran
-	// Read is false if the shell does not read the script: its language is not that of all.
-	Read bool
+	// Ended is false for a script that did not come to its end in time.
+	Ended bool
 	// OK says that it ended with 0.
 	OK bool
 }
@@ -91,10 +91,6 @@ func (o *Oracle) Run(ctx context.Context, shell []string, text, outcomes string)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	check := exec.CommandContext(ctx, shell[0], append(slices.Clone(shell[1:]), "-n", "-c", text)...)
-	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
-		return Result{}, ctx.Err() //nolint:nilerr // another language
-	}
 	cmd := exec.CommandContext(ctx, shell[0], append(slices.Clone(shell[1:]), "-c", text)...)
 	cmd.Dir = o.Dir()
 	cmd.Env = []string{"PATH=" + bin}
@@ -112,13 +108,48 @@ func (o *Oracle) Run(ctx context.Context, shell []string, text, outcomes string)
 	if readErr != nil {
 		return Result{}, readErr
 	}
-	out := Result{Read: true, OK: err == nil}
+	out := Result{Ended: true, OK: err == nil}
 	for line := range bytes.Lines(log) {
-		var r Ran
-		if err := json.Unmarshal(line, &r); err != nil {
+		r, err := readLine(string(bytes.TrimSuffix(line, []byte("\n"))))
+		if err != nil {
 			return Result{}, err
 		}
 		out.Ran = append(out.Ran, r)
+	}
+	return out, nil
+}
+
+// Reads reports whether a shell reads a script at all: bash's language is more than that of others.
+func (o *Oracle) Reads(ctx context.Context, shell []string, text string) bool {
+	out, err := exec.CommandContext(ctx, shell[0], append(slices.Clone(shell[1:]), "-n", "-c", text)...).CombinedOutput()
+	return err == nil && len(out) == 0
+}
+
+// noted are the variables that the recorder notes, in its order.
+var noted = []string{"V", "W", "X", "ARCH", "EMPTY"}
+
+// readLine reads a line of the recorder's: quoted, the directory, the variables, each behind an equals sign if it is set, and the words.
+func readLine(line string) (Ran, error) {
+	var fields []string
+	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
+		q, err := strconv.QuotedPrefix(line)
+		if err != nil {
+			return Ran{}, fmt.Errorf("%q: %w", line, err)
+		}
+		s, err := strconv.Unquote(q)
+		if err != nil {
+			return Ran{}, err
+		}
+		fields, line = append(fields, s), line[len(q):]
+	}
+	if len(fields) < len(noted)+2 {
+		return Ran{}, fmt.Errorf("%q is short", fields)
+	}
+	out := Ran{Dir: fields[0], Env: map[string]string{}, Words: fields[len(noted)+1:]}
+	for i, name := range noted {
+		if v, ok := strings.CutPrefix(fields[i+1], "="); ok {
+			out.Env[name] = v
+		}
 	}
 	return out, nil
 }
@@ -158,7 +189,7 @@ func fits(c script.Command, ran Ran) bool {
 	if !matches(c.Words, ran.Words) {
 		return false
 	}
-	for _, name := range []string{"V", "W", "X", "ARCH", "EMPTY"} {
+	for _, name := range noted {
 		want, set := c.Getenv(name)
 		is, ok := ran.Env[name]
 		if !script.Known(want) {
