@@ -12,26 +12,34 @@ import (
 // Agree sees to it that the targets of one file are told the same, after each has decided for itself. Targets that the node executes
 // itself are told what the same stage is told for others, so that one index never holds a program that Go built with C beside one that it built
 // without, and the bytes do not depend on the node that built them; and a stage that is shared by the others is shared by them. Where the plan's
-// CGO_ENABLED=0 cannot be had for one of the targets, it is had for none.
-func Agree(graphs []*Graph) {
+// CGO_ENABLED=0 cannot be had for one of the targets, it is had for none. It returns the graphs that others may have changed.
+func Agree(graphs []*Graph) map[*Graph]bool {
+	changed := map[*Graph]bool{}
 	var auto []*Graph
 	for _, g := range graphs {
-		if g != nil && g.Target.Strategy == platforms.Auto {
-			auto = append(auto, g)
+		if g == nil || g.Target.Strategy != platforms.Auto {
+			continue
 		}
+		auto = append(auto, g)
+		for _, n := range g.nodes {
+			n.Move = n.decided
+		}
+		changed[g] = !g.Foreign()
 	}
 	for _, g := range auto {
 		if !g.Foreign() {
 			g.keepReadings()
 		}
 	}
-	for unlike(auto) {
+	for g := unlike(auto); g != nil; g = unlike(auto) {
+		changed[g] = true
 	}
 	for _, g := range auto {
 		if !g.Foreign() {
 			g.agreeNative(auto)
 		}
 	}
+	return changed
 }
 
 // keepReadings puts aside what a target that the node executes itself would be told, and moves nothing for it.
@@ -42,9 +50,9 @@ func (g *Graph) keepReadings() {
 	}
 }
 
-// unlike puts back the first stage that the plan tells to do without C for some of the targets that need it and not for others. It reports
-// whether there was one.
-func unlike(graphs []*Graph) bool {
+// unlike puts back the first stage that the plan tells to do without C for some of the targets that need it and not for others. It returns
+// the graph that it was put back for; nil if there is no such stage.
+func unlike(graphs []*Graph) *Graph {
 	for _, g := range graphs {
 		for _, n := range g.needed {
 			if !n.Move.Moved && !n.Move.Told || !g.Reading(n).PureByPlan {
@@ -56,11 +64,11 @@ func unlike(graphs []*Graph) bool {
 					continue
 				}
 				g.stayAs(n, other, o)
-				return true
+				return g
 			}
 		}
 	}
-	return false
+	return nil
 }
 
 // stayAs keeps the chain of a stage where it is, because another target's stays.

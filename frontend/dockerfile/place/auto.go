@@ -23,6 +23,9 @@ func (g *Graph) Decide() {
 	case g.Target.Strategy == platforms.Cross && g.Foreign():
 		g.cross()
 	}
+	for _, n := range g.nodes {
+		n.decided = n.Move
+	}
 }
 
 // PutBack takes note that stages were moved in vain for this target.

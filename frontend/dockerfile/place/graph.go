@@ -62,6 +62,7 @@ type Node struct {
 	// Move is what becomes of it.
 	Move Move
 
+	decided Move           // what becomes of it for this target alone
 	sources []*Node        // stages it copies or mounts from
 	reading *stage.Reading // nil until it is asked for
 }

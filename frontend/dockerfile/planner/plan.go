@@ -1,6 +1,11 @@
 package planner
 
 import (
+	"maps"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
 	"github.com/manifold-build/manifold/frontend/dockerfile/place"
 	"github.com/manifold-build/manifold/frontend/dockerfile/source"
 	"github.com/manifold-build/manifold/frontend/dockerfile/stage"
@@ -55,7 +60,6 @@ type Step struct {
 	index    int
 	root     int // the line of the chain's first FROM
 	exported bool
-	stays    place.Stays
 }
 
 // Index is the stage's index in the file.
@@ -123,7 +127,11 @@ type planned struct {
 	target place.Target
 	graph  *place.Graph // nil if a FROM line does not expand
 	dirty  bool         // the graph has yet to decide
-	texts  map[string][]byte
+	// part is what a plan says of the target, errs what the node cannot do for it; nil if that is to be said anew.
+	part *Plan
+	errs []*StageError
+	// unlike says that the last plan put stages of the target back because of others.
+	unlike bool
 }
 
 // Open begins to plan a file.
@@ -131,14 +139,14 @@ type planned struct {
 // A stage that cannot be planned (a FROM line whose variables do not expand, a target stage that does not exist) is left
 // as it is written, for the converter to report.
 func Open(f *source.File, req Request) *Planner {
-	p := &Planner{file: f, host: req.Host, images: req.Images}
-	for _, t := range req.Targets {
-		one := &planned{target: t, dirty: true}
-		if g, err := place.Open(f, req.Host, t, req.Images); err == nil {
+	p := &Planner{file: f, host: req.Host, images: req.Images, list: make([]*planned, len(req.Targets))}
+	each(len(req.Targets), func(i int) {
+		one := &planned{target: req.Targets[i], dirty: true}
+		if g, err := place.Open(f, req.Host, one.target, req.Images); err == nil {
 			one.graph = g
 		}
-		p.list = append(p.list, one)
-	}
+		p.list[i] = one
+	})
 	p.Answer(req.Answers...)
 	p.PutBack(req.PutBacks...)
 	return p
@@ -197,30 +205,70 @@ func (p *Planner) Plan() (Plan, error) {
 	out := Plan{planner: p, Inputs: map[string]string{}}
 	var errs stageErrors
 	for _, t := range p.list {
-		if t.graph == nil {
-			continue
+		if t.part != nil {
+			out.join(t.part)
+			errs = append(errs, t.errs...)
 		}
-		errs = append(errs, p.describe(t, &out)...)
 	}
 	return out, errs.join()
 }
 
-// decide has the graphs decide that do not know yet, and then all agree.
-func (p *Planner) decide() {
-	graphs := make([]*place.Graph, len(p.list))
-	for i, t := range p.list {
-		if graphs[i] = t.graph; t.graph != nil && t.dirty {
-			t.graph.Decide()
-			t.dirty = false
-		}
+// join adds what is planned for one target.
+func (out *Plan) join(part *Plan) {
+	out.Steps = append(out.Steps, part.Steps...)
+	out.Findings = append(out.Findings, part.Findings...)
+	out.Probes = append(out.Probes, part.Probes...)
+	out.Checks = append(out.Checks, part.Checks...)
+	out.Images = append(out.Images, part.Images...)
+	for _, b := range part.Bases {
+		out.Bases = appendNew(out.Bases, b)
 	}
-	place.Agree(graphs)
+	maps.Copy(out.Inputs, part.Inputs)
 }
 
-// describe adds what is planned for one target, and returns what the node cannot do.
+// each does something for each of n targets, beside each other where there are several.
+func each(n int, do func(int)) {
+	var wg errgroup.Group
+	wg.SetLimit(max(runtime.GOMAXPROCS(0), 1))
+	for i := range n {
+		wg.Go(func() error {
+			do(i)
+			return nil
+		})
+	}
+	_ = wg.Wait() // nothing fails
+}
+
+// decide has the graphs decide that do not know yet, has all agree, and says anew what has become of those that may have changed.
+func (p *Planner) decide() {
+	graphs := make([]*place.Graph, len(p.list))
+	var todo []*planned
+	for i, t := range p.list {
+		if graphs[i] = t.graph; t.graph != nil && t.dirty {
+			todo = append(todo, t)
+		}
+	}
+	each(len(todo), func(i int) { todo[i].graph.Decide() })
+	changed := place.Agree(graphs)
+	todo = todo[:0]
+	for _, t := range p.list {
+		if t.graph != nil && (t.dirty || t.part == nil || t.unlike || changed[t.graph]) {
+			todo = append(todo, t)
+		}
+	}
+	each(len(todo), func(i int) {
+		t := todo[i]
+		t.part = &Plan{}
+		t.errs = p.describe(t, t.part)
+		t.dirty, t.unlike = false, changed[t.graph]
+	})
+}
+
+// describe says what is planned for one target, and returns what the node cannot do.
 func (p *Planner) describe(t *planned, out *Plan) []*StageError {
 	g := t.graph
 	var errs []*StageError
+	out.Steps = make([]Step, 0, len(g.Needed()))
 	for _, n := range g.Needed() {
 		step := p.step(g, n)
 		if n.Parent == nil {
@@ -229,7 +277,7 @@ func (p *Planner) describe(t *planned, out *Plan) []*StageError {
 			})
 		}
 		out.Steps = append(out.Steps, step)
-		if err := p.check(step, t.target); err != nil {
+		if err := p.check(step, t.target, n.Move.Stays); err != nil {
 			errs = append(errs, err)
 		}
 		out.add(g, n)
@@ -258,6 +306,9 @@ func (out *Plan) add(g *place.Graph, n *place.Node) {
 	}
 	for _, in := range m.Inputs {
 		out.Bases = appendNew(out.Bases, in.Name)
+		if out.Inputs == nil {
+			out.Inputs = map[string]string{}
+		}
 		out.Inputs[stage.InputName(in.Name)] = in.Name
 	}
 }

@@ -31,7 +31,6 @@ func (p *Planner) step(g *place.Graph, n *place.Node) Step {
 		s.Probes = openKinds(m)
 	default:
 		s.Strategy = platforms.Emulate
-		s.stays = m.Stays
 		switch {
 		case !m.Stays.IsZero():
 			s.Reason = m.Stays.String()
@@ -74,7 +73,7 @@ func pinnedStrategy(runsOn, target platforms.Platform, host platforms.Host) plat
 }
 
 // check refuses a step that the node cannot carry out, or not in the way that was asked for.
-func (p *Planner) check(s Step, t place.Target) *StageError {
+func (p *Planner) check(s Step, t place.Target, stays place.Stays) *StageError {
 	if !s.Executes {
 		return nil
 	}
@@ -84,8 +83,8 @@ func (p *Planner) check(s Step, t place.Target) *StageError {
 	}
 	if host.CannotRun(s.Platform) {
 		why := ", which the node cannot execute: it"
-		if !s.stays.IsZero() {
-			why = fmt.Sprintf(", for %s; the node cannot execute %s: it", s.stays.Why(), s.Platform)
+		if s.Strategy == platforms.Emulate && !stays.IsZero() {
+			why = fmt.Sprintf(", for %s; the node cannot execute %s: it", stays.Why(), s.Platform)
 		}
 		err := fail("it has to run on %s%s runs %s%s. Install QEMU on the node "+
 			"(docker run --privileged --rm tonistiigi/binfmt --install %s), or %s",

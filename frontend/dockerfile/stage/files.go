@@ -40,7 +40,7 @@ type mark struct {
 }
 
 // usualMarks is how many marks most stages have at most.
-const usualMarks = 16
+const usualMarks = 8
 
 func (f *Files) clone() *Files { return &Files{marks: slices.Clone(f.marks), unproven: f.unproven} }
 
