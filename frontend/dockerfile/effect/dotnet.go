@@ -57,10 +57,10 @@ func (dotnet) read(c Call, e *Effect) {
 		return
 	}
 	switch {
-	case told && slices.Contains(dotnetArchs(c.Target), arch):
+	case told && slices.Contains(dotnetArchs(c.Target.Platform()), arch):
 		e.Told = &Told{Name: "dotnet " + c.Words[1], How: ByFile, Line: c.Line}
 	case told:
-		e.dependsf(c, "runs \"dotnet %s\" for %s, and the target is %s", c.Words[1], strings.ReplaceAll(arch, script.Unknown, "…"), c.Target)
+		e.dependsf(c, "runs \"dotnet %s\" for %s, and the target is %s", c.Words[1], strings.ReplaceAll(arch, script.Unknown, "…"), c.Target.Platform())
 	case portable:
 		e.Tool = "dotnet"
 	default:

@@ -18,7 +18,8 @@ type Call struct {
 	// Line is where it stands in the file.
 	Line int
 	// Target is what the stage is run for, Build the platform it would run on.
-	Target, Build platforms.Platform
+	Target *Target
+	Build  platforms.Platform
 	// Later are the commands of the script that follow.
 	Later []script.Command
 	// Text is the script it stands in, Words those of a RUN in exec form.
@@ -29,6 +30,27 @@ type Call struct {
 	// Behind says that the command is one that make, or another program, would run.
 	Behind bool
 }
+
+// Target is what a stage is run for. It notes whether anybody asked: what is read of a stage without asking is true for every target.
+type Target struct {
+	platform platforms.Platform
+	asked    bool
+}
+
+// NewTarget returns a target that nobody has asked yet.
+func NewTarget(p platforms.Platform) *Target { return &Target{platform: p} }
+
+// Platform is the target's platform.
+func (t *Target) Platform() platforms.Platform {
+	t.asked = true
+	return t.platform
+}
+
+// Ask notes that something depends on the target.
+func (t *Target) Ask() { t.asked = true }
+
+// Asked reports whether anybody asked.
+func (t *Target) Asked() bool { return t.asked }
 
 // Kept reports whether something else reads what the command prints: it is more than shown.
 func (c Call) Kept() bool {

@@ -29,10 +29,10 @@ func fetch(c Call, a arguments, e *Effect) {
 			continue
 		}
 		shown := strings.ReplaceAll(word, script.Unknown, "…")
-		if f, ok := LintDownload(shown, c.Line, c.Target); ok && c.Certain {
+		if f, ok := LintDownload(shown, c.Line, c.Target.Platform()); ok && c.Certain {
 			e.Findings = append(e.Findings, f)
 		}
-		if !namedFor(word, c.Target) || namedFor(word, c.Build) || !script.Known(word) || c.Substituted {
+		if !namedFor(word, c.Target.Platform()) || namedFor(word, c.Build) || !script.Known(word) || c.Substituted {
 			e.dependsf(c, "fetches %s, which is named for %s", shown, ArchWord(word))
 			return
 		}

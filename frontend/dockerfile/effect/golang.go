@@ -221,7 +221,7 @@ func (t *GoToolchain) executes(c Call, what string, e *Effect) {
 
 // goProblem says which flag makes a command depend on the machine, or on a C compiler for the target.
 func goProblem(g GoCommand) (Why, string) {
-	target := g.Target
+	target := g.Target.Platform()
 	for _, name := range []string{"race", "msan", "asan"} {
 		if on(g.flags[name]) {
 			return NeedsCgo, "with -" + name + ", which needs cgo"
@@ -267,7 +267,7 @@ var pieWithoutCgo = []string{
 // target sees to it that a command is told the target. It reports whether the user told it another one, which
 // is theirs and left as it is, and whether all is well.
 func (t *GoToolchain) target(g GoCommand, e *Effect) (other, ok bool) {
-	want := g.Target.Names().Go
+	want := g.Target.Platform().Names().Go
 	goos, _ := t.value(g.Call, "GOOS")
 	goarch, _ := t.value(g.Call, "GOARCH")
 	if goarch == "wasm" && (goos == "js" || goos == "wasip1") {
@@ -282,8 +282,8 @@ func (t *GoToolchain) target(g GoCommand, e *Effect) (other, ok bool) {
 			return false, false
 		case v.is != "" && v.is != v.want:
 			e.findf(g.Call, RuleTargetSet, "go %s is told %s=%s, and the target is %s; write %s=$TARGET%s, or leave it out", g.sub, v.name, v.is,
-				g.Target, v.name, strings.TrimPrefix(v.name, "GO"))
-			e.dependsf(g.Call, "tells go %s=%s, and the target is %s", v.name, v.is, g.Target)
+				g.Target.Platform(), v.name, strings.TrimPrefix(v.name, "GO"))
+			e.dependsf(g.Call, "tells go %s=%s, and the target is %s", v.name, v.is, g.Target.Platform())
 			return true, false
 		}
 	}
@@ -307,13 +307,13 @@ func (t *GoToolchain) target(g GoCommand, e *Effect) (other, ok bool) {
 // needEnv adds what the command's environment does not say of the target, and returns how it is told.
 func (t *GoToolchain) needEnv(c Call, e *Effect) How {
 	how := ByFile
-	for _, v := range c.Target.Names().Go.Env() {
+	for _, v := range c.Target.Platform().Names().Go.Env() {
 		is, set := t.value(c, v.Name)
 		level := v.Name != "GOOS" && v.Name != "GOARCH"
 		switch {
 		case v.Value == "" || is != "":
 			continue
-		case level && c.Target.Architecture != "arm" && c.Target.Variant == "":
+		case level && c.Target.Platform().Architecture != "arm" && c.Target.Platform().Variant == "":
 			continue // Go's own default, the same everywhere
 		}
 		e.need(c, v.Name, v.Value, set)
@@ -440,7 +440,7 @@ func (t *GoToolchain) install(g GoCommand, e *Effect) {
 		e.Unset = append(e.Unset, "GOBIN")
 		in.Into = bin
 	}
-	names := g.Target.Names().Go
+	names := g.Target.Platform().Names().Go
 	goPath, _, _ := strings.Cut(g.Getvar("GOPATH"), ":")
 	if !script.Known(goPath) || strings.ContainsAny(goPath+bin, "\"'$`\\") {
 		e.dependsf(g.Call, "sets GOPATH for go install to what is not known")
@@ -484,7 +484,7 @@ func firstSet(values ...string) string {
 }
 
 // Prints tells what a command in a substitution is known to print: go env with the target's values, paths.
-func Prints(c script.Command, target platforms.Platform) (string, bool) {
+func Prints(c script.Command, target *Target) (string, bool) {
 	env := func(name string) string {
 		v, _ := c.Getenv(name)
 		return v
@@ -501,7 +501,7 @@ func Prints(c script.Command, target platforms.Platform) (string, bool) {
 	if len(c.Words) != 3 || c.Words[0] != "go" || c.Words[1] != "env" {
 		return "", false
 	}
-	names := target.Names().Go
+	names := target.Platform().Names().Go
 	switch c.Words[2] {
 	case "GOARCH":
 		return firstSet(env("GOARCH"), names.GOARCH), true

@@ -35,13 +35,13 @@ func (t *RustToolchain) read(c Call, e *Effect) {
 	if target == "" {
 		target = c.Getvar("CARGO_BUILD_TARGET")
 	}
-	names := c.Target.Names()
+	names := c.Target.Platform().Names()
 	own := []string{names.Rust, names.RustMusl}
 	switch {
 	case target != "" && slices.Contains(own, target):
 		e.Told = &Told{Name: "cargo build", How: ByFile, Line: c.Line}
 	case target != "":
-		e.dependsf(c, "builds for %s, and the target is %s", strings.ReplaceAll(target, script.Unknown, "…"), c.Target)
+		e.dependsf(c, "builds for %s, and the target is %s", strings.ReplaceAll(target, script.Unknown, "…"), c.Target.Platform())
 	default:
 		t.untold(c, own, e)
 	}
@@ -64,7 +64,7 @@ func (t *RustToolchain) untold(c Call, own []string, e *Effect) {
 		e.Told = &Told{Name: "cargo build", How: ByCargo, Line: c.Line}
 		return
 	}
-	e.dependsf(c, "runs \"cargo build\", and the stage installs no target and linker for %s (rustup target add, CARGO_TARGET_…_LINKER)", c.Target)
+	e.dependsf(c, "runs \"cargo build\", and the stage installs no target and linker for %s (rustup target add, CARGO_TARGET_…_LINKER)", c.Target.Platform())
 }
 
 // cargoCommand finds cargo's own command and its --target.

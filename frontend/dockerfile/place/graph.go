@@ -42,6 +42,7 @@ type Graph struct {
 	answers    map[int]map[stage.Question]stage.Answer // by stage
 	putBack    map[int]effect.Reason                   // stages that were moved in vain, and why
 	needed     []*Node
+	shared     *Shared
 	// NotMoved are stages that strategy=cross was to move and cannot.
 	NotMoved []NotMoved
 }
@@ -69,9 +70,10 @@ type Node struct {
 
 // Open expands every FROM line for a target. The error is for the converter to report again, with more of the
 // context that only it has.
-func Open(f *source.File, host platforms.Host, t Target, images map[string]stage.BaseImage) (*Graph, error) {
+func Open(f *source.File, host platforms.Host, t Target, images map[string]stage.BaseImage, shared *Shared) (*Graph, error) {
 	g := &Graph{
-		File: f, Target: t, Host: host, images: images, predefined: Predefined(host.Native, t.Platform), contexts: contextsOf(t.Contexts),
+		shared: shared,
+		File:   f, Target: t, Host: host, images: images, predefined: Predefined(host.Native, t.Platform), contexts: contextsOf(t.Contexts),
 		answers: map[int]map[stage.Question]stage.Answer{}, putBack: map[int]effect.Reason{},
 	}
 	var err error
@@ -241,9 +243,13 @@ func (g *Graph) Reading(n *Node) *stage.Reading {
 	if n.reading != nil {
 		return n.reading
 	}
+	if r := g.shared.find(g, n); r != nil {
+		n.reading = r
+		return r
+	}
 	n.reading = &stage.Reading{Files: &stage.Files{}} // a circle of stages is the converter's to report
 	req := stage.Request{
-		File: g.File, Stage: n.Stage, Target: g.Target.Platform, Build: g.Build(), BuildArgs: g.Target.BuildArgs, Global: g.global,
+		File: g.File, Stage: n.Stage, Target: effect.NewTarget(g.Target.Platform), Build: g.Build(), BuildArgs: g.Target.BuildArgs, Global: g.global,
 		Predefined: g.Predefined(n), Image: n.Image, Images: g.images, Answers: g.answers[n.Index], NoCacheMounts: g.Target.NoCacheMounts,
 		Other: func(i int) *stage.Reading {
 			if o := g.nodes[i]; o != n && o.Root().Platform == "" {
@@ -260,6 +266,7 @@ func (g *Graph) Reading(n *Node) *stage.Reading {
 		req.Parent = g.Reading(n.Parent)
 	}
 	n.reading = stage.Read(req)
+	g.shared.keep(g, n)
 	return n.reading
 }
 
@@ -275,6 +282,7 @@ func (g *Graph) Answer(stageIndex int, q stage.Question, a stage.Answer) {
 // Look takes note of images that somebody looked at: what was read of the stages that use them is forgotten.
 func (g *Graph) Look(images map[string]stage.BaseImage, fresh []string) {
 	g.images = images
+	g.shared.forget()
 	g.forget(func(n *Node) bool {
 		return n.Parent == nil && slices.Contains(fresh, n.Image) || slices.ContainsFunc(n.Uses, func(s string) bool { return slices.Contains(fresh, s) })
 	})

@@ -140,9 +140,10 @@ type planned struct {
 // as it is written, for the converter to report.
 func Open(f *source.File, req Request) *Planner {
 	p := &Planner{file: f, host: req.Host, images: req.Images, list: make([]*planned, len(req.Targets))}
+	shared := &place.Shared{}
 	each(len(req.Targets), func(i int) {
 		one := &planned{target: req.Targets[i], dirty: true}
-		if g, err := place.Open(f, req.Host, one.target, req.Images); err == nil {
+		if g, err := place.Open(f, req.Host, one.target, req.Images, shared); err == nil {
 			one.graph = g
 		}
 		p.list[i] = one
@@ -204,6 +205,13 @@ func (p *Planner) Plan() (Plan, error) {
 	p.decide()
 	out := Plan{planner: p, Inputs: map[string]string{}}
 	var errs stageErrors
+	steps := 0
+	for _, t := range p.list {
+		if t.part != nil {
+			steps += len(t.part.Steps)
+		}
+	}
+	out.Steps = make([]Step, 0, steps)
 	for _, t := range p.list {
 		if t.part != nil {
 			out.join(t.part)

@@ -29,6 +29,9 @@ func Read(req Request) *Reading {
 	if p := req.Parent; p != nil {
 		f.out.Files, f.out.tools = p.Files.clone(), p.tools.Clone()
 	}
+	if req.Parent != nil && !req.Parent.portable {
+		req.Target.Ask()
+	}
 	f.w = req.begin()
 	f.beginning()
 	for _, c := range req.Stage.Body {
@@ -36,6 +39,7 @@ func Read(req Request) *Reading {
 		req.advance(&f.w, c)
 	}
 	f.out.End = f.w
+	f.out.portable = !req.Target.Asked()
 	return f.out
 }
 
@@ -161,6 +165,9 @@ func (f *fold) programsOf(stage int, src, dest string, line int) {
 		return
 	}
 	made := f.req.Other(stage)
+	if made != nil && !made.portable {
+		f.req.Target.Ask()
+	}
 	to := dest
 	if effect.IsSystemDir(dest) && !strings.ContainsAny(src, "*?[") {
 		to = path.Join(dest, path.Base(src))
@@ -190,7 +197,7 @@ func (f *fold) add(c *instructions.AddCommand) {
 		if word == "" || !strings.Contains(src, "://") {
 			continue
 		}
-		if finding, ok := effect.LintDownload(expanded, line, f.req.Target); ok {
+		if finding, ok := effect.LintDownload(expanded, line, f.req.Target.Platform()); ok {
 			f.out.Findings = append(f.out.Findings, finding)
 		}
 		f.blockf(line, "adds %s, which is named for %s", src, word)
@@ -226,10 +233,18 @@ func (f *fold) destination(word string) string {
 func (f *fold) lintCopy(c *instructions.CopyCommand) {
 	for _, src := range c.SourcePaths {
 		src = f.req.word(f.w.Env, src)
-		if word := effect.ForeignWord(path.Base(src), f.req.Target); word != "" && !f.copiesForTarget() {
-			f.findf(source.LineOf(c), RulePrebuiltForOne, "%s is named for %s, and the target is %s; name it by a variable such as $TARGETARCH", src, word, f.req.Target)
+		if word := f.foreignWord(path.Base(src)); word != "" && !f.copiesForTarget() {
+			f.findf(source.LineOf(c), RulePrebuiltForOne, "%s is named for %s, and the target is %s; name it by a variable such as $TARGETARCH", src, word, f.req.Target.Platform())
 		}
 	}
+}
+
+// foreignWord returns the architecture written in a name, if it is not the target's.
+func (f *fold) foreignWord(name string) string {
+	if effect.ArchWord(name) == "" {
+		return ""
+	}
+	return effect.ForeignWord(name, f.req.Target.Platform())
 }
 
 // copiesForTarget reports whether the stage copies a file that is named for the target: then it brings one for each.
@@ -240,7 +255,7 @@ func (f *fold) copiesForTarget() bool {
 			continue
 		}
 		for _, src := range c.SourcePaths {
-			if effect.ArchWord(src) != "" && effect.ForeignWord(src, f.req.Target) == "" {
+			if effect.ArchWord(src) != "" && f.foreignWord(src) == "" {
 				return true
 			}
 		}

@@ -14,7 +14,8 @@ type Request struct {
 	File  *source.File
 	Stage *source.Stage
 	// Target is what the stage is run for, Build the platform that it would run on.
-	Target, Build platforms.Platform
+	Target *effect.Target
+	Build  platforms.Platform
 	// BuildArgs are the arguments the user passed, Global those that hold before the first FROM, and Predefined Manifold's own.
 	BuildArgs  map[string]string
 	Global     Values
@@ -77,7 +78,12 @@ type Reading struct {
 	PureByPlan bool
 
 	tools effect.Toolchains
+	// portable: nothing that was read depends on the target.
+	portable bool
 }
+
+// Portable reports whether the reading is that of every target: nothing in the stage, in what it begins with and in what it copies from asked for it.
+func (r *Reading) Portable() bool { return r.portable }
 
 // Told is a command that is told its target, and what it makes.
 type Told struct {

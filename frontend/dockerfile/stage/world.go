@@ -137,12 +137,16 @@ func (req Request) argValue(w World, a instructions.KeyValuePairOptional) (strin
 		return req.word(w.Env, *a.Value), true
 	}
 	if v, ok := req.Global[a.Key]; ok {
+		req.Target.Ask()
 		return v, true
 	}
 	if _, ok := w.Env[a.Key]; ok {
 		return "", false
 	}
 	v, ok := req.Predefined[a.Key]
+	if ok {
+		req.Target.Ask()
+	}
 	return v, ok
 }
 
