@@ -50,6 +50,14 @@ type MakeLine struct {
 // MakeVariable is one of Go's variables in a makefile.
 type MakeVariable struct{ Name, Value string }
 
+// Keeps reports whether what make read from go version, which names a platform, is in the commands that it would run.
+func (a MakeAnswer) Keeps(platform string) bool {
+	asks := slices.ContainsFunc(a.Lines, func(l MakeLine) bool { return l.Early && strings.Contains(l.Text, "go version") })
+	return asks && slices.ContainsFunc(a.Lines, func(l MakeLine) bool {
+		return !l.Early && strings.Contains(l.Text, platform) && !strings.HasPrefix(strings.TrimSpace(l.Text), "echo ")
+	})
+}
+
 // makeSays matches what make says of itself.
 var makeSays = regexp.MustCompile(`^[^ ]*make(\[\d+\])?: (Entering directory ['\x60](.*)'|Leaving directory .*|Nothing to be done .*|.* is up to date\.)$`)
 

@@ -112,7 +112,8 @@ func (p *Planner) ProbeText(probe Probe) ([]byte, error) {
 const probeEnd = "MANIFOLD_PROBE"
 
 // probeScript is what a probe's instruction runs: programs called go and make that say what they would do, found before the
-// real ones, and then the RUN's own text up to the command that is asked about.
+// real ones, and then the RUN's own text up to the command that is asked about. Package installers are put off until something misses what they bring:
+// the real instruction runs them, and once is enough.
 func probeScript(p Probe, r *source.Run, e *stage.Edit) string {
 	text, q := r.Text, p.question
 	switch {
@@ -125,128 +126,29 @@ func probeScript(p Probe, r *source.Run, e *stage.Edit) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Manifold asks %s of line %d for %s\n", probeTopics[p.Kind], p.Line, p.Target)
-	b.WriteString("mkdir -p /tmp/.manifold/bin\ncat >/tmp/.manifold/bin/go <<'MANIFOLD'\n" + goProbe + "MANIFOLD\n")
-	b.WriteString("cat >/tmp/.manifold/shell <<'MANIFOLD'\n" + shellProbe + "MANIFOLD\ncat >/tmp/.manifold/bin/make <<'MANIFOLD'\n" + makeProbe + "MANIFOLD\n")
-	b.WriteString("cp /tmp/.manifold/bin/make /tmp/.manifold/bin/gmake\nchmod +x /tmp/.manifold/bin/* /tmp/.manifold/shell\n: >/tmp/.manifold/answer\n")
+	b.WriteString("mkdir -p /tmp/.manifold/bin\n")
+	for _, f := range []struct{ name, text string }{
+		{"shell", shellProbe}, {"settle", settleProbe}, {"bin/go", goProbe}, {"bin/make", makeProbe}, {"bin/apk", installerProbe},
+	} {
+		b.WriteString("cat >/tmp/.manifold/" + f.name + " <<'MANIFOLD'\n" + f.text + "MANIFOLD\n")
+	}
+	b.WriteString("cp /tmp/.manifold/bin/make /tmp/.manifold/bin/gmake\nfor i in " + installers + "; do cp /tmp/.manifold/bin/apk /tmp/.manifold/bin/$i; done\n")
+	b.WriteString("chmod +x /tmp/.manifold/bin/* /tmp/.manifold/shell /tmp/.manifold/settle\n: >/tmp/.manifold/answer\n")
 	fmt.Fprintf(&b, "MANIFOLD_PROBE=%s\nMANIFOLD_REST=$PATH\nPATH=/tmp/.manifold/bin:$PATH\nexport PATH MANIFOLD_PROBE MANIFOLD_REST\n", p.Kind)
 	b.WriteString(prefix(e))
-	b.WriteString("\n(\n" + text + "\n)\n" + probeDone)
+	again := "\n(\n" + text + "\n)\n"
+	b.WriteString(again + "status=$?\nif [ $status != 0 ] && [ ! -s /tmp/.manifold/answer ] && [ -s /tmp/.manifold/installs ]; then\n/tmp/.manifold/settle || exit 1" + again +
+		"status=$?\nfi\n" + probeDone)
 	return b.String()
 }
 
-// probeDone ends a probe. One that met trouble with the network fails, so that BuildKit does not keep its answer.
-const probeDone = `if grep -qiE '(dial|lookup|timeout|timed out|connection|tls|x509|unexpected eof|no such host|proxy|i/o)' /tmp/.manifold/error 2>/dev/null &&
+// probeDone ends a probe. One that did not come to what it asks about, or met trouble with the network, fails, so that BuildKit does not keep its answer.
+const probeDone = `[ ! -e /tmp/.manifold/failed ] || exit 1
+if [ $status != 0 ] && [ ! -s /tmp/.manifold/answer ]; then exit 1; fi
+if grep -v '^go: downloading' /tmp/.manifold/error 2>/dev/null | grep -qiE '(dial|lookup|timeout|timed out|connection|tls|x509|unexpected eof|no such host|proxy|i/o)' &&
 	grep -qE '^e' /tmp/.manifold/answer; then cat /tmp/.manifold/error >&2; exit 1; fi
 exit 0
 `
 
 // probeTopics are what probes ask, for people.
 var probeTopics = map[ProbeKind]string{ProbeCgo: "what needs cgo", ProbeMake: "what make would run"}
-
-// goProbe stands in for go: what compiles it does not run but asks about, everything else is go's own.
-const goProbe = `#!/bin/sh
-PATH=$MANIFOLD_REST
-export PATH
-[ "$MANIFOLD_PROBE" = cgo ] || exec go "$@"
-dir=
-if [ "$1" = -C ]; then dir=$2; cd "$2" || exit 1; shift 2; fi
-sub=$1
-say() { printf '%s\n' "$1" >>/tmp/.manifold/answer; }
-case "$sub" in
-build|install|run|test) shift ;;
-generate)
-	shift
-	if go generate -n "$@" >/tmp/.manifold/generate 2>/tmp/.manifold/error; then
-		say generate
-		cc=$(go env CC)
-		command -v "${cc%% *}" >/dev/null 2>&1 || say nocc
-		sed 's/^/run /' /tmp/.manifold/generate >>/tmp/.manifold/answer
-		exec go generate "$@"
-	fi
-	say "error $(head -n 1 /tmp/.manifold/error)"
-	exit 1 ;;
-*) if [ -n "$dir" ]; then exec go -C . "$@"; else exec go "$@"; fi ;;
-esac
-# Later commands may look for what this one would have made.
-stub() {
-	case "$1" in */) mkdir -p "$1"; set -- "$1$2" ;; esac
-	if [ -d "$1" ]; then set -- "$1/$2"; fi
-	mkdir -p "$(dirname "$1")" && [ -e "$1" ] || { printf '#!/bin/sh\n' >"$1"; chmod +x "$1"; }
-}
-test=
-[ "$sub" = test ] && test=-test
-keep=
-out=
-while [ $# -gt 0 ]; do
-	case "$1" in
-	-tags=*|-mod=*|-modfile=*|-overlay=*|--tags=*|--mod=*|--modfile=*|--overlay=*) keep="$keep $1" ;;
-	-tags|-mod|-modfile|-overlay|--tags|--mod|--modfile|--overlay) keep="$keep $1=$(printf %s "$2" | tr ' ' ,)"; shift ;;
-	-C) cd "$2" || exit 1; shift ;;
-	-o=*) out=${1#-o=} ;;
-	-o) out=$2; shift ;;
-	-p|-asmflags|-buildmode|-compiler|-gccgoflags|-gcflags|-installsuffix|-ldflags|-pgo|-pkgdir|-toolexec|-exec) shift ;;
-	-covermode|-coverpkg|-coverprofile|-run|-bench|-benchtime|-count|-cpu|-parallel|-timeout|-skip|-shuffle|-list|-fuzz|-fuzztime|-vet|-outputdir) shift ;;
-	-*) ;;
-	*) break ;;
-	esac
-	shift
-done
-name=$(basename "${1:-$PWD}")
-name=${name%@*}
-[ "$name" = . ] && name=$(basename "$PWD")
-[ "$name" = ... ] && name=all
-case "$sub" in
-build) stub "${out:-./}" "$name" ;;
-install) stub "${GOBIN:-$(go env GOPATH)/bin}/" "$name" ;;
-esac
-cc=$(go env CC)
-if ! command -v "${cc%% *}" >/dev/null 2>&1; then
-	say pure
-	[ "$sub" != run ] || exec go run $keep "$@"
-	exit 0
-fi
-CGO_ENABLED=1
-export CGO_ENABLED
-if [ "$sub" = run ]; then
-	case "$1" in
-	*.go) files=; for a in "$@"; do case "$a" in *.go) files="$files $a" ;; *) break ;; esac; done; set -- $files ;;
-	*) set -- "$1" ;;
-	esac
-fi
-case "$1" in
-*@*)
-	work=$(mktemp -d) && cd "$work" && go mod init probe >/dev/null 2>&1 && go get "$@" >/dev/null 2>&1 || { say "error go get $*"; exit 0; }
-	for a in "$@"; do set -- "$@" "${a%@*}"; shift; done ;;
-esac
-if found=$(go list $test -deps $keep -f '{{if and .CgoFiles (not .Standard)}}{{.ImportPath}}{{end}}' -- "$@" 2>/tmp/.manifold/error); then
-	if [ -z "$found" ]; then say pure; else say "cgo $(printf '%s\n' "$found" | head -n 1)"; fi
-else
-	say "error $(head -n 1 /tmp/.manifold/error)"
-fi
-`
-
-// makeProbe stands in for make: it prints what make would run, and how make leaves Go's variables. What make runs all the
-// same, because a makefile's $(shell) says so, goes through shellProbe.
-const makeProbe = `#!/bin/sh
-PATH=$MANIFOLD_REST
-export PATH
-[ "$MANIFOLD_PROBE" = make ] || exec make "$@"
-echo m >>/tmp/.manifold/answer
-if out=$(make -nw SHELL=/tmp/.manifold/shell "$@" 2>/tmp/.manifold/error); then
-	printf '%s\n' "$out" | sed 's/^/p/' >>/tmp/.manifold/answer
-else
-	printf 'e%s\n' "$(head -n 1 /tmp/.manifold/error)" >>/tmp/.manifold/answer
-fi
-make -npq SHELL=/tmp/.manifold/shell "$@" 2>/dev/null | grep -v '^	' |
-	sed -nE 's/^(# *|[^=#]*[ :])?(GOOS|GOARCH|GOARM|GOAMD64|GO386|GOMIPS|GOMIPS64|GOPPC64|GORISCV64|CGO_ENABLED|GOFLAGS|GOBIN|CC|CXX|GOCACHE) *[:+?]*= *(.*)$/v\2=\3/p' |
-	sed -E '/^vCC=(cc|gcc)$/d;/^vCXX=(c|g)[+][+]$/d' >>/tmp/.manifold/answer
-exit 0
-`
-
-// shellProbe stands in for the shell that make uses: it notes what it is given and runs it.
-const shellProbe = `#!/bin/sh
-for last; do :; done
-printf '%s\n' "$last" | sed 's/^/s/' >>/tmp/.manifold/answer
-if command -v bash >/dev/null 2>&1; then exec bash "$@"; fi
-exec /bin/sh "$@"
-`

@@ -465,8 +465,14 @@ func (w *walker) forgetAssigned(st *state, body []*syntax.Stmt) {
 	visit := func(n syntax.Node) bool {
 		switch n := n.(type) {
 		case *syntax.Assign:
-			if n.Name != nil {
+			if n.Name != nil && !n.Naked {
 				w.setVar(st, n.Name.Value, Unknown)
+			}
+		case *syntax.DeclClause:
+			for _, a := range n.Args {
+				if a.Name != nil { // whether it is exported may change
+					st.vars = st.vars.with(a.Name.Value, variable{value: Unknown, set: true, perhaps: true})
+				}
 			}
 		case *syntax.WordIter:
 			w.setVar(st, n.Name.Value, Unknown)

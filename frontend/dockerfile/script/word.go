@@ -174,7 +174,41 @@ func isAllParams(word *syntax.Word) bool {
 
 // literal expands a word to one string.
 func (w *walker) literal(st *state, word *syntax.Word) string {
-	return w.text(st, word, expand.Literal)
+	return w.text(st, unescaped(word), expand.Literal)
+}
+
+// unescaped is a word whose backslashes outside of quotes have done their work, for the expander leaves them in a string.
+func unescaped(word *syntax.Word) *syntax.Word {
+	escapes := func(part syntax.WordPart) bool {
+		lit, ok := part.(*syntax.Lit)
+		return ok && strings.Contains(lit.Value, `\`)
+	}
+	if word == nil || !slices.ContainsFunc(word.Parts, escapes) {
+		return word
+	}
+	out := &syntax.Word{}
+	for _, part := range word.Parts {
+		if escapes(part) {
+			part = &syntax.SglQuoted{Value: unescape(part.(*syntax.Lit).Value)} //nolint:forcetypeassert // escapes says so
+		}
+		out.Parts = append(out.Parts, part)
+	}
+	return out
+}
+
+// unescape takes away each backslash that quotes the character behind it.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+			if s[i] == '\n' {
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // document expands a here-document: as it stands if its delimiter is quoted, and without the tabs that begin its lines after <<-.

@@ -7,6 +7,7 @@ import (
 	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
 	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 	"github.com/manifold-build/manifold/frontend/dockerfile/source"
+	"github.com/manifold-build/manifold/platforms"
 )
 
 // ask asks a question about the RUN, or reads the answer if there is one.
@@ -58,9 +59,16 @@ func (f *runFold) answerMake(text string, c effect.Call) {
 	}
 	want := f.makeEnv(c)
 	for _, v := range a.Vars {
-		if v.Value != want[v.Name] {
+		switch {
+		case v.Value == want[v.Name]:
+		case v.Name == "GOFLAGS" || v.Name == "GOCACHE":
+			f.exported = append(f.exported, platforms.NameValue{Name: v.Name, Value: v.Value}) // judged where go is run
+		default:
 			f.blockf(c.Line, ": a makefile sets %s to %q", v.Name, v.Value)
 		}
+	}
+	if build := f.req.Build.OS + "/" + f.req.Build.Architecture; a.Keeps(build) {
+		f.blockf(c.Line, ": make keeps what \"go version\" prints, which names the machine")
 	}
 	for _, l := range a.Lines {
 		f.lines(l.Text, l.Dir, c)
@@ -96,7 +104,7 @@ func (f *runFold) makeEnv(c effect.Call) map[string]string {
 			env[name] = v
 		}
 	}
-	for _, v := range f.edit.Env {
+	for _, v := range append(slices.Clone(f.edit.Env), f.exported...) {
 		env[v.Name] = v.Value
 	}
 	return env

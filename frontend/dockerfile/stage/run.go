@@ -28,6 +28,8 @@ type runFold struct {
 	// behind says that the commands are what a make, or go generate, would run; compiles are those of them that a node has to be asked about.
 	behind   bool
 	compiles []effect.GoCommand
+	// exported is what the makefile at hand exports to what it runs.
+	exported []platforms.NameValue
 	// makes counts the makes of the RUN.
 	makes int
 	// asked is how many commands of the RUN a node has to be asked about at least, askedLast the last of them.
