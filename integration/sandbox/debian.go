@@ -135,6 +135,7 @@ func fetchPackages(ctx context.Context, dir, arch string, packages ...string) (s
 	}
 	opts := []string{
 		"-oAPT::Architecture=" + arch, "-oAPT::Architectures=" + arch, "-oDir::State::Lists=" + lists,
+		"-oDir::State::Status=/dev/null", "-oDir::Etc::Preferences=/dev/null", "-oDir::Etc::PreferencesParts=/dev/null", // nothing of this machine's
 		"-oAPT::Sandbox::User=root", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=", "-oAcquire::Retries=3", "-qq",
 	}
 	apt := func(verb ...string) error {

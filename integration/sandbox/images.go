@@ -18,7 +18,7 @@ import (
 
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
-	imagesVersion = "6"
+	imagesVersion = "7"
 	// goVersion is the Go release in the golang stand-in.
 	goVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,7 +30,7 @@ const (
 var toolchainPlatforms = []string{"linux/amd64", "linux/arm64"}
 
 // images returns a registry store that holds the stand-ins: library/busybox:1.35, library/alpine:3.20 and
-// library/golang:1.26 and library/node:20, each also tagged latest.
+// library/golang:1.26 and library/node:20, each also tagged latest, and what makeBookworm makes.
 func images(ctx context.Context, bin string) (string, error) {
 	ca, err := os.ReadFile(caBundle)
 	if err != nil {
@@ -41,7 +41,7 @@ func images(ctx context.Context, bin string) (string, error) {
 		return "", err
 	}
 	return kept("images", key, func(dir string) error {
-		sayf("making multi-platform golang, node, busybox and alpine images (about a minute, once)")
+		sayf("making multi-platform debian, golang, node, busybox and alpine images (some minutes, once)")
 		work, err := os.MkdirTemp("", "manifold-images-")
 		if err != nil {
 			return err
@@ -63,11 +63,18 @@ func images(ctx context.Context, bin string) (string, error) {
 		if err := makeNode(ctx, filepath.Join(work, "node-image"), work, boxes, ca, toolchainPlatforms); err != nil {
 			return err
 		}
+		if err := makeBookworm(ctx, work, ca); err != nil {
+			return err
+		}
 		return seed(ctx, bin, dir, work, map[string][]string{
 			"busybox":    {"library/busybox:1.35", "library/busybox:latest"},
 			"alpine":     {"library/alpine:3.20", "library/alpine:latest"},
 			"golang":     {"library/golang:1.26", "library/golang:1.26-alpine", "library/golang:latest"},
 			"node-image": {"library/node:20", "library/node:20-alpine", "library/node:latest"},
+
+			"debian":          {"library/debian:12", "library/debian:latest"},
+			"golang-bookworm": {"library/golang:1.26-bookworm"},
+			"node-bookworm":   {"library/node:18-bookworm"},
 		})
 	})
 }

@@ -309,7 +309,7 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			st.params = slices.Clone(words[i+1:])
 			return success
 		case strings.HasPrefix(word, Unknown):
-			st.params, st.exports = []string{Unknown}, either
+			st.params, st.exports, st.stops = []string{Unknown}, either, either
 			return success
 		case len(word) > 1 && (word[0] == '-' || word[0] == '+'):
 			on := outcome(failure)
@@ -319,9 +319,15 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			if strings.Contains(word, "a") {
 				st.exports = on
 			}
+			if strings.Contains(word, "e") {
+				st.stops = on
+			}
 			if strings.HasSuffix(word, "o") && i+1 < len(words) {
-				if i++; words[i] == "allexport" {
+				switch i++; words[i] {
+				case "allexport":
 					st.exports = on
+				case "errexit":
+					st.stops = on
 				}
 			}
 			if strings.Contains(word, "n") {

@@ -126,6 +126,7 @@ func (w *walker) function(st, env *state, n syntax.Node, body *syntax.Stmt, para
 		in.vars = in.vars.with(l.name, l.was)
 	}
 	st.vars, st.dir, st.funcs, st.exports, st.dead = in.vars, in.dir, in.funcs, in.exports, in.dead
+	st.stops = in.stops
 	st.quiet, st.left, st.certain = in.quiet, st.left || in.left, st.certain && in.certain
 	w.depth--
 	w.within = within

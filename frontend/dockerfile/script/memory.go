@@ -14,6 +14,7 @@ type memory struct {
 // remembered is a reading, and all it depends on.
 type remembered struct {
 	dir     string
+	errexit bool
 	asked   map[string]variable
 	outputs []output
 	reading Reading
@@ -49,7 +50,7 @@ func (m *memory) add(k remembered) {
 }
 
 func (k remembered) holds(opt Options) bool {
-	if k.dir != opt.Dir {
+	if k.dir != opt.Dir || k.errexit != opt.Errexit {
 		return false
 	}
 	for name, v := range k.asked {

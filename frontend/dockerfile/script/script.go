@@ -45,6 +45,8 @@ type Options struct {
 	Vars map[string]string
 	// Dir is the working directory; [Unknown] if nobody knows.
 	Dir string
+	// Errexit says that the shell was begun with -e: a command that fails ends it.
+	Errexit bool
 	// Output tells what a command in a substitution prints, without the last newline, where that is known. Nil means nobody
 	// knows.
 	Output func(Command) (string, bool)

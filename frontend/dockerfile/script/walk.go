@@ -21,11 +21,11 @@ func (s *Script) Read(opt Options) Reading {
 	}
 	w := &walker{opt: opt}
 	from := &begin{vars: opt.Vars, asked: map[string]variable{}}
-	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true, fatal: true, exports: failure}
+	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
 	w.stmts(st, s.file.Stmts)
 	w.readTraps(st, s.file.Stmts)
 	if !from.all {
-		s.known.add(remembered{dir: opt.Dir, asked: from.asked, outputs: w.outputs, reading: w.out})
+		s.known.add(remembered{dir: opt.Dir, errexit: opt.Errexit, asked: from.asked, outputs: w.outputs, reading: w.out})
 	}
 	return w.out.from(opt.Vars)
 }
@@ -33,7 +33,7 @@ func (s *Script) Read(opt Options) Reading {
 // ReadArgs reads a command that is given by its words, without a shell, as the exec form of RUN gives it.
 func ReadArgs(words []string, opt Options) Reading {
 	w := &walker{opt: opt, within: &span{}}
-	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true, fatal: true, exports: failure}
+	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
 	if len(words) > 0 && !w.through(st, st, &syntax.Lit{}, words, files{}) {
 		w.emit(st, &syntax.Lit{}, words, files{})
 	}
@@ -73,8 +73,8 @@ type state struct {
 	// fatal: if the statement being read fails, the script fails.
 	fatal bool
 	funcs functions
-	// exports says whether an assignment exports (set -a).
-	exports outcome
+	// exports says whether an assignment exports (set -a), and stops whether a failure ends the script (set -e).
+	exports, stops outcome
 	// locals are the variables that the function being read has made its own, with what they were before; nil outside of functions.
 	locals *[]kept
 	// returns are the ways on which the function being read has returned; nil outside of functions.
@@ -112,7 +112,7 @@ func (st *state) join(ways ...*state) {
 	if quiet {
 		st.certain, st.left = false, true // the script may be over
 	}
-	v, dir, funcs, exports := ways[0].vars, ways[0].dir, ways[0].funcs, ways[0].exports
+	v, dir, funcs, exports, stops := ways[0].vars, ways[0].dir, ways[0].funcs, ways[0].exports, ways[0].stops
 	params := ways[0].params
 	for _, w := range ways[1:] {
 		v, funcs = merge(st.vars, v, w.vars), funcs.or(w.funcs)
@@ -122,11 +122,14 @@ func (st *state) join(ways ...*state) {
 		if w.exports != exports {
 			exports = either
 		}
+		if w.stops != stops {
+			stops = either
+		}
 		if !slices.Equal(w.params, params) {
 			params = []string{Unknown}
 		}
 	}
-	st.vars, st.dir, st.funcs, st.exports, st.params = v, dir, funcs, exports, params
+	st.vars, st.dir, st.funcs, st.exports, st.stops, st.params = v, dir, funcs, exports, stops, params
 }
 
 // joined is a way that begins where one of two others ended. Nil stands for a way that is not taken.
@@ -189,10 +192,25 @@ func (w *walker) stmts(st *state, list []*syntax.Stmt) outcome {
 			break
 		}
 		st.fatal = fatal && i == len(list)-1
+		before := *st
 		o = w.stmt(st, s)
+		if !st.fatal && !st.dead && st.stops != success && changesDir(s) {
+			st.join(&before, st.copied()) // it may have failed
+		}
 	}
 	st.fatal = fatal
 	return o
+}
+
+func (st *state) copied() *state {
+	c := *st
+	return &c
+}
+
+// changesDir reports whether a statement is a cd alone.
+func changesDir(s *syntax.Stmt) bool {
+	call, ok := s.Cmd.(*syntax.CallExpr)
+	return ok && len(call.Args) > 0 && slices.Contains([]string{"cd", "pushd", "popd"}, call.Args[0].Lit())
 }
 
 // stmt reads a statement.
@@ -302,17 +320,23 @@ func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
 	defer func() { st.fatal = fatal }()
 	switch b.Op {
 	case syntax.AndStmt:
+		before := *st
 		o := w.stmt(st, b.X)
 		switch {
 		case st.dead || o == failure:
 			return o
 		case st.mayFail(o):
-			return w.perhaps(st, func(way *state) outcome { return w.stmt(way, b.Y) })
+			failed := st.joined(&before, st.copied())
+			taken := st.branch()
+			w.stmt(taken, b.Y)
+			st.join(taken, failed)
+			return either
 		default:
 			return w.stmt(st, b.Y)
 		}
 	case syntax.OrStmt:
 		st.fatal = false
+		before := *st
 		o := w.stmt(st, b.X)
 		st.fatal = fatal
 		switch {
@@ -321,7 +345,10 @@ func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
 		case o == failure:
 			return w.stmt(st, b.Y)
 		default:
-			w.perhaps(st, func(way *state) outcome { return w.stmt(way, b.Y) })
+			failed := st.joined(&before, st.copied()).branch()
+			failed.fatal = fatal
+			w.stmt(failed, b.Y)
+			st.join(st.copied(), failed)
 			return assumed
 		}
 	default: // a pipe
@@ -335,14 +362,6 @@ func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
 		}
 		return either
 	}
-}
-
-// perhaps reads a way that may or may not be taken.
-func (w *walker) perhaps(st *state, read func(*state) outcome) outcome {
-	taken, not := st.branch(), *st
-	read(taken)
-	st.join(taken, &not)
-	return either
 }
 
 func (w *walker) ifClause(st *state, c *syntax.IfClause) outcome {
@@ -518,6 +537,7 @@ func (w *walker) forgetCall(st *state, n *syntax.CallExpr) []*syntax.Stmt {
 		if name == "set" && slices.ContainsFunc(n.Args[1:], func(a *syntax.Word) bool { return a.Lit() == "" || strings.Contains(a.Lit(), "a") }) {
 			st.exports = either
 		}
+		st.stops = either
 	}
 	return st.funcs.bodies(name)
 }

@@ -276,7 +276,7 @@ func joined(word string, valued, bare []string) bool {
 
 // shell reads sh -c SCRIPT, and a shell that reads a here-document.
 func (w *walker) shell(env *state, n syntax.Node, words []string, io files) bool {
-	commanded := false
+	commanded, stops := false, outcome(failure)
 	i := 1
 	for ; i < len(words) && len(words[i]) > 1 && strings.ContainsAny(words[i][:1], "-+"); i++ {
 		switch {
@@ -286,10 +286,14 @@ func (w *walker) shell(env *state, n syntax.Node, words []string, io files) bool
 		case strings.HasPrefix(words[i], "--"):
 		default:
 			commanded = commanded || words[i][0] == '-' && strings.Contains(words[i], "c")
+			if words[i][0] == '-' && strings.Contains(words[i], "e") {
+				stops = success
+			}
 		}
 	}
 	in := *env
 	in.chain, in.funcs, in.exports, in.locals, in.returns, in.vars = false, nil, failure, nil, nil, env.vars.exportedOnly()
+	in.stops = stops
 	switch {
 	case commanded && i < len(words):
 		in.params = slices.Clone(words[min(i+2, len(words)):])
@@ -310,6 +314,7 @@ func (w *walker) su(env *state, n syntax.Node, words []string) bool {
 		if (word == "-c" || word == "--command") && i+1 < len(words) {
 			in := *env
 			in.chain, in.funcs, in.exports, in.locals, in.returns, in.vars = false, nil, failure, nil, nil, env.vars.exportedOnly()
+			in.stops = failure
 			if slices.ContainsFunc(words, func(s string) bool { return s == "-" || s == "-l" || s == "--login" }) {
 				in.vars = vars{}
 			}

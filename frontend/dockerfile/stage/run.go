@@ -90,7 +90,9 @@ func (f *fold) readable(r *source.Run) bool {
 
 // reading reads the script, or the words of the exec form, with variables.
 func (f *runFold) reading(env Values) script.Reading {
-	opt := script.Options{Vars: env, Dir: f.w.Dir, Output: f.prints}
+	opt := script.Options{Vars: env, Dir: f.w.Dir, Output: f.prints, Errexit: slices.ContainsFunc(f.w.Shell, func(s string) bool {
+		return strings.HasPrefix(s, "-") && strings.Contains(s, "e")
+	})}
 	if f.run.Form == source.ExecForm {
 		return script.ReadArgs(f.run.Argv, opt)
 	}
