@@ -31,9 +31,9 @@ const (
 
 // scanRequest is what a scan is asked, as the command's second argument.
 type scanRequest struct {
-	Platform platforms.Platform  `json:"platform"`
-	Config   platforms.Platform  `json:"config"`
-	Start    ocispec.ImageConfig `json:"start"`
+	Platform platforms.Platform  `json:"platform,omitzero"`
+	Config   platforms.Platform  `json:"config,omitzero"`
+	Start    ocispec.ImageConfig `json:"start,omitzero"`
 	Except   []string            `json:"except,omitempty"`
 	// Look lists paths in which machine code is looked for, instead of verifying the whole.
 	Look []string `json:"look,omitempty"`

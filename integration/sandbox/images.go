@@ -18,7 +18,7 @@ import (
 
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
-	imagesVersion = "7"
+	imagesVersion = "8"
 	// goVersion is the Go release in the golang stand-in.
 	goVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -73,6 +73,7 @@ func images(ctx context.Context, bin string) (string, error) {
 			"node-image": {"library/node:20", "library/node:20-alpine", "library/node:latest"},
 
 			"debian":          {"library/debian:12", "library/debian:latest"},
+			"golang-warm":     {"library/golang:1.26-warm"},
 			"golang-bookworm": {"library/golang:1.26-bookworm"},
 			"node-bookworm":   {"library/node:18-bookworm"},
 		})

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -210,6 +211,20 @@ func (l layout) addJSON(mediaType string, v any) (ocispec.Descriptor, error) {
 	d := digest.FromBytes(b)
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(b))}
 	return desc, os.WriteFile(l.blob(d), b, 0o644)
+}
+
+// lend gives another layout what this one holds.
+func (l layout) lend(to layout) error {
+	blobs, err := filepath.Glob(filepath.Join(l.dir, "blobs", "sha256", "*"))
+	if err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		if err := os.Link(b, filepath.Join(to.dir, "blobs", "sha256", filepath.Base(b))); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l layout) blob(d digest.Digest) string {

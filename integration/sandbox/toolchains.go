@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,11 @@ func makeGolang(ctx context.Context, dir, work string, boxes []busybox, ca []byt
 		Env: []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"},
 		Cmd: []string{"sh"}, WorkingDir: "/go",
 	}
-	var images []ocispec.Descriptor
+	warm, err := newLayout(dir + "-warm")
+	if err != nil {
+		return err
+	}
+	var images, warmImages []ocispec.Descriptor
 	for _, b := range boxes {
 		if !slices.Contains(toolchainPlatforms, b.Platform.String()) {
 			continue
@@ -65,8 +70,52 @@ func makeGolang(ctx context.Context, dir, work string, boxes []busybox, ca []byt
 			return err
 		}
 		images = append(images, image)
+		cache, err := warmCache(ctx, filepath.Join(work, "go-build-"+b.Platform.Architecture), b.Platform)
+		if err != nil {
+			return err
+		}
+		built, err := warm.addTree(cache, "root/.cache/go-build", nil)
+		if err != nil {
+			return err
+		}
+		if image, err = warm.addImage(b.Platform, config, system, debian, golang, built); err != nil {
+			return err
+		}
+		warmImages = append(warmImages, image)
 	}
-	return l.finish(images)
+	if err := errors.Join(l.finish(images), l.lend(warm)); err != nil {
+		return err
+	}
+	return warm.finish(warmImages)
+}
+
+// warmCache compiles Go's standard library for a platform and returns the build cache: where an emulated compiler finds that, tests that
+// emulate take seconds. Its content depends on the release and on the target alone.
+func warmCache(ctx context.Context, dir string, p platforms.Platform) (string, error) {
+	native, err := toolchain(ctx, platforms.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH})
+	if err != nil {
+		return "", err
+	}
+	goroot := dir + "-root" // the module's folder has no executable files
+	if err := os.CopyFS(goroot, os.DirFS(native)); err != nil {
+		return "", err
+	}
+	for _, pattern := range []string{"bin/*", "pkg/tool/*/*"} {
+		files, err := filepath.Glob(filepath.Join(goroot, pattern))
+		if err != nil {
+			return "", err
+		}
+		for _, f := range files {
+			if err := os.Chmod(f, 0o755); err != nil {
+				return "", err
+			}
+		}
+	}
+	_, err = run(ctx, command{
+		Dir: os.TempDir(), Args: []string{filepath.Join(goroot, "bin/go"), "build", "std"},
+		Env: []string{"GOROOT=" + goroot, "GOTOOLCHAIN=local", "GOCACHE=" + dir, "GOOS=" + p.OS, "GOARCH=" + p.Architecture, "CGO_ENABLED=0", "GOFLAGS="},
+	})
+	return dir, errors.Join(err, os.RemoveAll(goroot))
 }
 
 // toolchain returns the GOROOT of a platform's Go release in the module cache.

@@ -446,6 +446,9 @@ func (w *walker) forClause(st *state, c *syntax.ForClause) outcome {
 	}
 	sure := len(items) <= maxRounds && !slices.ContainsFunc(items, func(s string) bool { return !Known(s) || isGlob(s) }) && !leaves(c.Do)
 	if !sure {
+		way := *st
+		w.forgetAssigned(&way, c.Do)
+		st.exports = way.exports // a later round may assign the name under another set -a
 		w.setVar(st, iter.Name.Value, Unknown)
 		return w.loop(st, nil, c.Do)
 	}
@@ -515,6 +518,10 @@ func (w *walker) forgetAssigned(st *state, body []*syntax.Stmt) {
 		}
 	}
 	forget(body)
+	if st.exports == either { // which holds for what was assigned before it was found
+		clear(seen)
+		forget(body)
+	}
 }
 
 // forgetCall makes unknown what a builtin that is called by its name may change, and returns the bodies of the functions of that name.
