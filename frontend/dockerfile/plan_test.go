@@ -255,7 +255,6 @@ func checkRewrite(t *testing.T, src, text []byte, target dockerfile.Target, req 
 	if err != nil {
 		t.Fatalf("%s: the rewritten text does not parse: %v\n%s", target.Platform, err, text)
 	}
-	req.Targets = []dockerfile.Target{target}
 	plan, _ := again.Plan(req)
 	twice, err := again.For(target.Platform, plan)
 	if err != nil {

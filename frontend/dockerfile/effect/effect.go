@@ -194,6 +194,8 @@ const (
 	Taken
 	// PutBack: it was moved in vain.
 	PutBack
+	// Unlike: it cannot be told for another target what it would be told for this one.
+	Unlike
 )
 
 // Reason is why a stage has to run on its target.
@@ -210,7 +212,7 @@ func (r Reason) String() string {
 	switch {
 	case r.Clause == "":
 		return ""
-	case r.Why == Stage || r.Why == Named || r.Why == PutBack:
+	case r.Why == Stage || r.Why == Named || r.Why == PutBack || r.Why == Unlike:
 		return r.Clause
 	case strings.HasPrefix(r.Clause, ":"):
 		return fmt.Sprintf("line %d%s", r.Line, r.Clause)

@@ -1,6 +1,7 @@
 package place
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -73,11 +74,14 @@ func unlike(graphs []*Graph) *Graph {
 
 // stayAs keeps the chain of a stage where it is, because another target's stays.
 func (g *Graph) stayAs(n *Node, other *Graph, o *Node) {
-	why := o.Move.Stays.Reason
-	if why.Clause == "" {
-		why = effect.Reason{Line: n.Line, Why: effect.Stage, Clause: "it runs there"}
+	reason := o.Move.Stays.Reason
+	switch {
+	case reason.Why == effect.Unlike:
+	case reason.Clause == "":
+		reason = effect.Reason{Line: n.Line, Why: effect.Unlike, Clause: fmt.Sprintf("for %s it runs where it may be compiled with cgo, and one index holds one kind", other.Target.Platform)}
+	default:
+		reason = effect.Reason{Line: n.Line, Why: effect.Unlike, Clause: fmt.Sprintf("for %s it may be compiled with cgo (%s), and one index holds one kind", other.Target.Platform, reason)}
 	}
-	reason := effect.Reason{Line: n.Line, Why: effect.Stage, Clause: "for " + other.Target.Platform.String() + " it is compiled with cgo (" + why.String() + "), and an index holds one kind"}
 	for _, m := range g.chain(n) {
 		m.Move = Move{Stays: Stays{Reason: reason}}
 	}
