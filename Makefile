@@ -1,7 +1,7 @@
 # Everything here needs Go, git and root; what else is missing is built or installed on the way.
 SANDBOX = go run ./integration/cmd/sandbox
 
-.PHONY: help demo test unit lint vuln conformance bench differential image fuzz
+.PHONY: help demo test unit race lint vuln conformance bench differential corpus nightly image fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -14,6 +14,9 @@ test: ## every test, the stories with real daemons included
 
 unit: ## the tests that need no daemon
 	go test $$(go list ./... | grep -v /integration)
+
+race: ## the planner's and the frontend's tests with the race detector
+	go test -race -short ./frontend/...
 
 lint: ## go vet, and golangci-lint as pinned in tools/lint
 	go vet ./...
@@ -35,10 +38,17 @@ fuzz: ## each fuzz target for a minute
 	go test ./platforms -run '^$$' -fuzz FuzzParse -fuzztime 1m
 	go test ./platforms -run '^$$' -fuzz FuzzPattern -fuzztime 1m
 	go test ./frontend/dockerfile -run '^$$' -fuzz FuzzParse -fuzztime 1m
+	go test ./frontend/dockerfile/source -run '^$$' -fuzz FuzzRun -fuzztime 1m
 	go test ./index -run '^$$' -fuzz FuzzParseSpec -fuzztime 1m -fuzzminimizetime 1s
 	go test ./index -run '^$$' -fuzz FuzzParseAnnotation -fuzztime 1m
 	go test ./verify -run '^$$' -fuzz FuzzCode -fuzztime 1m
 	go test ./verify -run '^$$' -fuzz FuzzLayer -fuzztime 1m -fuzzminimizetime 1s
 
-differential: ## every differential case, built moved and emulated (about ten minutes)
-	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 60m ./integration -run TestMovedIsWhatEmulationMakes
+differential: ## every differential case, built moved and emulated
+	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 90m ./integration -run TestMovedIsWhatEmulationMakes
+
+corpus: ## plan every Dockerfile below DIR, with reasons, counts and times
+	@go run ./integration/cmd/corpus $(DIR)
+
+nightly: differential ## what is slow: every differential case, and 100,000 scripts against real shells
+	MANIFOLD_SCRIPTS=100000 MANIFOLD_SEED=$$(date +%Y%m%d) go test -timeout 12h ./frontend/dockerfile/script -run TestReadAgainstShells

@@ -27,6 +27,8 @@ type NodeOptions struct {
 	// that name, as the images of BuildKit hold them.
 	NoEmulation bool
 	Emulators   map[string]string
+	// Platforms are what the worker says that it runs, the native one first. Nil means what it finds out.
+	Platforms []string
 }
 
 // startNode starts a buildkitd below dir with registryAddr as its mirror of Docker Hub.
@@ -45,6 +47,9 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 	args := []string{
 		filepath.Join(bin, "buildkitd"), "--config", config, "--root", filepath.Join(root, "state"), "--addr", addr,
 		"--oci-worker-binary", "runc", "--containerd-worker=false", "--oci-worker-gc=false",
+	}
+	for _, p := range opt.Platforms {
+		args = append(args, "--oci-worker-platform", p)
 	}
 	n := &Node{Addr: addr, dir: root}
 	attr := daemonAttr()

@@ -363,3 +363,6 @@ func (p *Planner) changed(target platforms.Platform, among func(*place.Graph) []
 	}
 	return out
 }
+
+// Exported reports whether the stage is the exported one, or one that the exported one is built FROM.
+func (s Step) Exported() bool { return s.exported }

@@ -60,6 +60,9 @@ func compare(t *testing.T, o *oracle.Oracle, text string, r *rand.Rand) {
 // scripts are made, 150 if it is not set; MANIFOLD_SEED begins another series.
 func TestReadAgainstShells(t *testing.T) {
 	n, seed := 150, uint64(1)
+	if testing.Short() {
+		n = 10
+	}
 	if s := os.Getenv("MANIFOLD_SCRIPTS"); s != "" {
 		var err error
 		if n, err = strconv.Atoi(s); err != nil {
