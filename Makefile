@@ -10,6 +10,7 @@ demo: ## build an example for five platforms on a private BuildKit, publish it, 
 	@$(SANDBOX) sh examples/demo.sh
 
 test: ## every test, the stories with real daemons included
+	@$(SANDBOX) true
 	REQUIRE_DAEMON=1 go test -timeout 40m ./...
 
 unit: ## the tests that need no daemon

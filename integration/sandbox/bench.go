@@ -30,7 +30,8 @@ type Bench struct {
 func Open(ctx context.Context) (_ *Bench, err error) {
 	if err := install(ctx, map[string]string{
 		"runc": "runc", "qemu-aarch64-static": "qemu-user-static", "git": "git", "mount": "mount", "skopeo": "skopeo",
-		"igzip": "isal", // BuildKit unpacks layers with it if it is there
+		"igzip":   "isal",           // BuildKit unpacks layers with it if it is there
+		"busybox": "busybox-static", // a third shell for the reader of scripts to be held against
 	}); err != nil {
 		return nil, err
 	}
