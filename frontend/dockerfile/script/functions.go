@@ -77,6 +77,18 @@ func afterBody(f *syntax.FuncDecl, whole *syntax.BinaryCmd) *syntax.BinaryCmd {
 	return &out
 }
 
+// bodyOf is a function's body, without what follows it.
+func bodyOf(f *syntax.FuncDecl) *syntax.Stmt {
+	body := f.Body
+	for {
+		whole, ok := body.Cmd.(*syntax.BinaryCmd)
+		if !ok {
+			return body
+		}
+		body = whole.X
+	}
+}
+
 // callFunction reads the functions that a name may stand for. Not ok means that it may stand for a command too, which is still to be read.
 func (w *walker) callFunction(st, env *state, n syntax.Node, fn function, params []string) (o outcome, ok bool) {
 	if len(fn.bodies) == 1 && !fn.perhaps {

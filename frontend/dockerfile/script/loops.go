@@ -69,6 +69,10 @@ func (w *walker) forgetAssigned(st *state, body []*syntax.Stmt) {
 					st.vars = st.vars.with(a.Name.Value, variable{value: Unknown, set: true, perhaps: true})
 				}
 			}
+		case *syntax.FuncDecl: // a later round may call what an earlier one defines
+			if n.Name != nil {
+				st.funcs = st.funcs.or(st.funcs.with(n.Name.Value, bodyOf(n)))
+			}
 		case *syntax.WordIter:
 			w.setVar(st, n.Name.Value, Unknown)
 		case *syntax.ParamExp:
