@@ -31,7 +31,8 @@ type build struct {
 	program   Program           // as in Config
 	request   settings          // Manifold's options in the request
 	rest      map[string]string // the request's other options
-	host      platforms.Host
+	host      platforms.Host // see node
+	hostMu    sync.RWMutex
 	hostKnown bool // false where BuildKit does not say what it can execute
 	targets   []*target
 	groups    map[string]*group
@@ -41,7 +42,7 @@ type build struct {
 	solves    *bound                          // of their solves
 	builds    bool                            // targets are going to be built, not only asked about
 	ahead     sync.WaitGroup                  // what was asked for ahead of its use
-	// mu guards host, images and the groups' planners while targets are built: one of them may have a stage put back.
+	// mu guards images and the groups' planners while targets are built: one of them may have a stage put back.
 	mu sync.Mutex
 }
 
@@ -94,6 +95,13 @@ func newBuild(c client.Client) (*build, error) {
 	return b, nil
 }
 
+// node is what the node can execute, as far as is known: while targets are built, one of them may find an emulator.
+func (b *build) node() platforms.Host {
+	b.hostMu.RLock()
+	defer b.hostMu.RUnlock()
+	return b.host
+}
+
 // open reads the Dockerfile with the given options, once for equal ones.
 func (b *build) open(ctx context.Context, opts map[string]string) (*group, error) {
 	key := fmt.Sprintf("%q", sortedPairs(opts))
@@ -119,7 +127,7 @@ func (b *build) open(ctx context.Context, opts map[string]string) (*group, error
 
 // openFirst reads the Dockerfile of the first target that the request names, or else of the build platform.
 func (b *build) openFirst(ctx context.Context) (*group, error) {
-	first := b.host.Native
+	first := b.node().Native
 	list, err := platforms.ParseList(b.rest[keyPlatform])
 	named := err == nil && len(list) > 0
 	if named {
@@ -159,7 +167,7 @@ func (b *build) resolve(ctx context.Context, first *group) error {
 		b.targets = append(b.targets, &target{platform: p})
 	}
 	if len(list) == 0 {
-		b.targets = []*target{{platform: b.host.Native, implicit: true}}
+		b.targets = []*target{{platform: b.node().Native, implicit: true}}
 	}
 	for _, t := range b.targets {
 		if err := b.resolveTarget(ctx, t); err != nil {
@@ -179,7 +187,7 @@ func (b *build) targetList(first *group) ([]platforms.Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, ok, err := all.lookup(optionPlatforms, b.host.Native)
+	s, ok, err := all.lookup(optionPlatforms, b.node().Native)
 	if err != nil || !ok {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ type code struct {
 // chosenHere returns the first piece of code that is for the build platform and not for the target, and has no twin of the
 // same name, but for the architecture in it, for the target: a package that brings the code of every platform is no choice of the machine's.
 func (b *build) chosenHere(all []code, target platforms.Platform) string {
-	here := architecturesOf(b.host.Native)
+	here := architecturesOf(b.node().Native)
 	wanted := architecturesOf(target)
 	twins := map[string]bool{}
 	for _, c := range all {

@@ -27,12 +27,14 @@ func (b *build) findEmulators(ctx context.Context, candidates []platforms.Platfo
 	found := false
 	for i, p := range candidates {
 		if runs[i] {
+			b.hostMu.Lock()
 			b.host, found = b.host.WithEmulated(p), true
+			b.hostMu.Unlock()
 		}
 	}
 	for _, g := range b.planned() {
 		if found {
-			g.planner.CanRun(b.host)
+			g.planner.CanRun(b.node())
 		}
 	}
 	return found
@@ -51,7 +53,7 @@ func (b *build) executes(ctx context.Context, p platforms.Platform) bool {
 		llb.IgnoreCache, // an emulator may have gone since
 		llb.WithCustomName("[manifold] whether the node can run "+p.String()),
 	).Root()
-	def, err := st.Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	def, err := st.Marshal(ctx, llb.Platform(b.node().Native.OCI()))
 	if err != nil {
 		return false
 	}

@@ -154,9 +154,9 @@ func (b *build) onBuildPlatform(t *target) ([]byte, error) {
 	if t.group.file == nil {
 		return t.group.src.Data, nil // the converter says what is wrong with it
 	}
-	on := b.planTarget(&target{platform: b.host.Native, group: t.group, strategy: t.strategy})
+	on := b.planTarget(&target{platform: b.node().Native, group: t.group, strategy: t.strategy})
 	// A plan that cannot be carried out is no obstacle to asking questions.
-	plan, _ := t.group.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{on}})
+	plan, _ := t.group.file.Plan(dockerfile.PlanRequest{Host: b.node(), Targets: []dockerfile.Target{on}})
 	return t.group.file.For(on.Platform, plan)
 }
 
@@ -178,7 +178,7 @@ func (b *build) lint(ctx context.Context) (*lint.LintResults, error) {
 			return nil, err
 		}
 		if g := t.group; g.file != nil {
-			plan, _ := g.file.Plan(dockerfile.PlanRequest{Host: b.host, Targets: b.targetsOf(g), Images: b.images})
+			plan, _ := g.file.Plan(dockerfile.PlanRequest{Host: b.node(), Targets: b.targetsOf(g), Images: b.images})
 			for _, f := range g.wanted(append(plan.Findings, b.lacking(ctx, g, plan)...)) {
 				one.AddWarning(f.Rule, ruleDescription, "", f.Message, one.AddSource(g.src.SourceMap), lineRange(f.Line))
 			}

@@ -335,7 +335,7 @@ func (e *TestError) Unwrap() error { return e.Err }
 // test runs a target's tests in its own image, as its own user, with the config's environment and directory; the entrypoint is ignored.
 func (b *build) test(ctx context.Context, t *target, out built, j *Judgement) error {
 	platform := out.converted.Image.Platform
-	emulated := !b.host.RunsNatively(platforms.FromOCI(platform))
+	emulated := !b.node().RunsNatively(platforms.FromOCI(platform))
 	for _, command := range t.tests {
 		if err := b.runTest(ctx, t, out, command, platform); err != nil {
 			return &TestError{Command: command, Emulated: emulated, Moved: t.moved(), Err: err}

@@ -75,12 +75,12 @@ func (c withInputs) Inputs(ctx context.Context) (map[string]llb.State, error) {
 // fetched.
 func (b *build) imageForBuild(ctx context.Context, image string) llb.State {
 	name := image
-	if ref, dgst, _, err := b.resolveImage(ctx, "[internal]", image, b.host.Native); err == nil {
+	if ref, dgst, _, err := b.resolveImage(ctx, "[internal]", image, b.node().Native); err == nil {
 		if named, err := reference.ParseNormalizedNamed(ref); err == nil && dgst != "" {
 			if pinned, err := reference.WithDigest(named, dgst); err == nil {
 				name = pinned.String()
 			}
 		}
 	}
-	return llb.Image(name, llb.Platform(b.host.Native.OCI()), b.resolveMode(), llb.WithCustomName("["+b.host.Native.String()+"] FROM "+name))
+	return llb.Image(name, llb.Platform(b.node().Native.OCI()), b.resolveMode(), llb.WithCustomName("["+b.node().Native.String()+"] FROM "+name))
 }

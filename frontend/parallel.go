@@ -75,7 +75,7 @@ func (b *build) compiling() map[*target]bool {
 	out := map[*target]bool{}
 	for _, t := range b.targets {
 		for _, s := range t.steps() {
-			if s.Platform == b.host.Native && crossed[stage{t.group.src.Filename, s.Stage}] {
+			if s.Platform == b.node().Native && crossed[stage{t.group.src.Filename, s.Stage}] {
 				out[t] = true
 			}
 		}

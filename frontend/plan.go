@@ -131,7 +131,7 @@ func (b *build) planFiles() []*dockerfile.StageError {
 	var refused []*dockerfile.StageError
 	for _, t := range b.targets {
 		if g := t.group; g.file != nil && g.planner == nil {
-			g.planner = g.file.Open(dockerfile.PlanRequest{Host: b.host, Targets: b.targetsOf(g), Images: b.images})
+			g.planner = g.file.Open(dockerfile.PlanRequest{Host: b.node(), Targets: b.targetsOf(g), Images: b.images})
 		}
 	}
 	for _, g := range b.planned() {
@@ -211,9 +211,9 @@ func (b *build) lookAtBases(ctx context.Context) bool {
 
 // baseImage reads what a plan has to know of an image.
 func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage, bool) {
-	dt, err := b.imageConfig(ctx, "[internal]", ref, b.host.Native)
+	dt, err := b.imageConfig(ctx, "[internal]", ref, b.node().Native)
 	if lacks(err) {
-		return dockerfile.BaseImage{NotFor: "is not there for " + b.host.Native.String()}, true
+		return dockerfile.BaseImage{NotFor: "is not there for " + b.node().Native.String()}, true
 	}
 	if err != nil {
 		return dockerfile.BaseImage{}, false
@@ -224,7 +224,7 @@ func (b *build) baseImage(ctx context.Context, ref string) (dockerfile.BaseImage
 	}
 	c := image.Config
 	out := dockerfile.BaseImage{Env: c.Env, WorkingDir: c.WorkingDir, User: c.User, Shell: c.Shell, OnBuild: c.OnBuild}
-	if own := platforms.FromOCI(image.Platform); own.OS != b.host.Native.OS || own.Architecture != b.host.Native.Architecture {
+	if own := platforms.FromOCI(image.Platform); own.OS != b.node().Native.OS || own.Architecture != b.node().Native.Architecture {
 		out.NotFor = "is for " + own.String()
 	}
 	return out, true
@@ -257,7 +257,7 @@ func (b *build) fetchAhead(ctx context.Context) {
 			}
 			seen[wanted] = true
 			prefix := "[" + i.Platform.String() + " internal]"
-			if slices.Contains(t.plan.Bases, i.Name) && i.Platform == b.host.Native {
+			if slices.Contains(t.plan.Bases, i.Name) && i.Platform == b.node().Native {
 				prefix = "[internal]" // the plan asks for it too
 			}
 			b.ahead.Go(func() { _, _ = b.imageConfig(ctx, prefix, i.Name, i.Platform) })
@@ -342,7 +342,7 @@ func (b *build) announce(ctx context.Context) error {
 	if lines == 0 {
 		return nil
 	}
-	def, err := st.Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	def, err := st.Marshal(ctx, llb.Platform(b.node().Native.OCI()))
 	if err != nil {
 		return err
 	}

@@ -184,7 +184,7 @@ func (b *build) inVain(ctx context.Context, t *target, out built) []dockerfile.P
 	case at.stage >= 0 && b.failsNatively(ctx, t, at.stage, at.Line, ""):
 		return nil
 	case at.stage >= 0:
-		reason = fmt.Sprintf("line %d failed, and passes on %s where nothing is moved", at.Line, b.host.Native)
+		reason = fmt.Sprintf("line %d failed, and passes on %s where nothing is moved", at.Line, b.node().Native)
 	}
 	return putBacks(t, changed, reason)
 }
@@ -209,7 +209,7 @@ func putBacks(t *target, stages []int, reason string) []dockerfile.PutBack {
 func (b *build) refusedInVain(t *target, gate *GateError) []dockerfile.PutBack {
 	var out []dockerfile.PutBack
 	for _, f := range gate.Report.Refused {
-		if f.Machine != b.host.Native.Architecture || f.Base {
+		if f.Machine != b.node().Native.Architecture || f.Base {
 			continue
 		}
 		changed := b.changed(func() []int { return t.group.planner.ChangedAt(t.platform, f.Path) })
@@ -225,8 +225,8 @@ func (b *build) refusedInVain(t *target, gate *GateError) []dockerfile.PutBack {
 // failsNatively reports whether the same step fails on the build platform, with the Dockerfile as it is written: the instruction at a line of a stage,
 // or a test of the whole image.
 func (b *build) failsNatively(ctx context.Context, t *target, stageIndex, line int, test string) bool {
-	own := &target{platform: b.host.Native, group: t.group, strategy: platforms.Native, planned: true, text: nil}
-	planner := t.group.file.Open(dockerfile.PlanRequest{Host: b.host, Targets: []dockerfile.Target{b.planTarget(own)}})
+	own := &target{platform: b.node().Native, group: t.group, strategy: platforms.Native, planned: true, text: nil}
+	planner := t.group.file.Open(dockerfile.PlanRequest{Host: b.node(), Targets: []dockerfile.Target{b.planTarget(own)}})
 	if _, err := planner.Plan(); err != nil {
 		return false
 	}

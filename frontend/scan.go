@@ -161,7 +161,7 @@ func (b *build) runScanner(
 		content = append(content, llb.ContentCache(llb.MountContentCacheOff))
 	}
 	run.AddMount(scanImage, image, append(slices.Clone(content), llb.Readonly)...)
-	def, err := run.AddMount(scanResult, image, content...).Marshal(ctx, llb.Platform(b.host.Native.OCI()))
+	def, err := run.AddMount(scanResult, image, content...).Marshal(ctx, llb.Platform(b.node().Native.OCI()))
 	if err != nil {
 		return nil, false, err
 	}

@@ -47,7 +47,7 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 	if b.targets[0].implicit {
 		// Without this dockerui would label the result with the platform of the process it runs in, which need not be
 		// the node's.
-		ui.TargetPlatforms = []ocispec.Platform{b.host.Native.OCI()}
+		ui.TargetPlatforms = []ocispec.Platform{b.node().Native.OCI()}
 	}
 	rb, err := ui.Build(ctx, func(_ context.Context, _ *ocispec.Platform, i int) (*dockerui.BuildResult, error) {
 		return done[i].result, nil
