@@ -99,7 +99,7 @@ func (a *archive) stream(r io.Reader, name string, deep int) error {
 	case "gzip":
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil //nolint:nilerr // something else that begins alike
+			return nil // something else that begins alike
 		}
 		return a.unpacked(z, name, deep)
 	case "zstd":

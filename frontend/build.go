@@ -31,7 +31,7 @@ type build struct {
 	program   Program           // as in Config
 	request   settings          // Manifold's options in the request
 	rest      map[string]string // the request's other options
-	host      platforms.Host // see node
+	host      platforms.Host    // see node
 	hostMu    sync.RWMutex
 	hostKnown bool // false where BuildKit does not say what it can execute
 	targets   []*target

@@ -161,8 +161,7 @@ func (b *build) inVain(ctx context.Context, t *target, out built) []dockerfile.P
 		return b.refusedInVain(t, gate)
 	}
 	at := TargetError{stage: -1}
-	var te *TargetError
-	if errors.As(targetError(t.platform, t.group.file, out.err), &te) {
+	if te, ok := errors.AsType[*TargetError](targetError(t.platform, t.group.file, out.err)); ok {
 		at = *te
 	}
 	test, tested := errors.AsType[*TestError](out.err)
@@ -243,6 +242,6 @@ func (b *build) failsNatively(ctx context.Context, t *target, stageIndex, line i
 		return false
 	}
 	_, _, err = b.solveText(ctx, t.group, text, own.platform)
-	var at *TargetError
-	return err != nil && errors.As(targetError(own.platform, t.group.file, err), &at) && at.Line == line
+	at, ok := errors.AsType[*TargetError](targetError(own.platform, t.group.file, err))
+	return ok && at.Line == line
 }

@@ -28,10 +28,12 @@ type (
 	StageImage = planner.StageImage
 	// BaseImage is what a planner may know of an image.
 	BaseImage = stage.BaseImage
-	// Probe is a question to a node, Answer what it said, ProbeKind what the question is about.
-	Probe     = planner.Probe
+	// Probe is a question to a node.
+	Probe = planner.Probe
+	// ProbeKind is what a question is about.
 	ProbeKind = planner.ProbeKind
-	Answer    = planner.Answer
+	// Answer is what a node said.
+	Answer = planner.Answer
 	// Check is a look at what is taken out of a moved stage.
 	Check = planner.Check
 	// PutBack is why a stage that was moved for a target has to stay on it after all.

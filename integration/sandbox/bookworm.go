@@ -187,7 +187,7 @@ func mergeInto(from, to string) error {
 
 // settleDebian does what the packages' scripts would have.
 func settleDebian(root string) error {
-	for _, dir := range strings.Fields("dev proc sys run mnt media opt srv home root tmp boot usr/local/bin usr/local/sbin usr/local/lib usr/local/share usr/local/include usr/local/etc " +
+	for dir := range strings.FieldsSeq("dev proc sys run mnt media opt srv home root tmp boot usr/local/bin usr/local/sbin usr/local/lib usr/local/share usr/local/include usr/local/etc " +
 		"usr/local/src var/tmp var/cache var/lib var/log var/spool var/mail") {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return err

@@ -182,19 +182,19 @@ type Finding struct {
 type Why uint8
 
 const (
-	// Machine: the result depends on the machine, or nobody knows that it does not.
+	// Machine says: the result depends on the machine, or nobody knows that it does not.
 	Machine Why = iota + 1
-	// NeedsCgo: a compilation needs a C compiler for the target.
+	// NeedsCgo says: a compilation needs a C compiler for the target.
 	NeedsCgo
-	// Stage: it is the stage itself, not a command in it.
+	// Stage says: it is the stage itself, not a command in it.
 	Stage
-	// Named: the base image is for one architecture, so that running the stage elsewhere is no way out.
+	// Named says: the base image is for one architecture, so that running the stage elsewhere is no way out.
 	Named
-	// Taken: something is taken out of the stage that must not be.
+	// Taken says: something is taken out of the stage that must not be.
 	Taken
-	// PutBack: it was moved in vain.
+	// PutBack says: it was moved in vain.
 	PutBack
-	// Unlike: it cannot be told for another target what it would be told for this one.
+	// Unlike says: it cannot be told for another target what it would be told for this one.
 	Unlike
 )
 
@@ -224,25 +224,25 @@ func (r Reason) String() string {
 type FileKind uint8
 
 const (
-	// Makes: the command makes what lies at and below the path.
+	// Makes says: the command makes what lies at and below the path.
 	Makes FileKind = iota + 1
-	// Program: it makes a program of the target there.
+	// Program says: it makes a program of the target there.
 	Program
-	// Programs: it makes programs of the target in the directory, whose names are not known.
+	// Programs says: it makes programs of the target in the directory, whose names are not known.
 	Programs
-	// Suspects: it may leave machine code of the machine there.
+	// Suspects says: it may leave machine code of the machine there.
 	Suspects
-	// Spoils: what lies there is the machine's own.
+	// Spoils says: what lies there is the machine's own.
 	Spoils
-	// Moves: what lies at From is put to the path.
+	// Moves says: what lies at From is put to the path.
 	Moves
-	// Packs: what lies at From is packed into an archive at the path.
+	// Packs says: what lies at From is packed into an archive at the path.
 	Packs
-	// Unpacks: an archive at From, or what is piped in, is unpacked into the directory.
+	// Unpacks says: an archive at From, or what is piped in, is unpacked into the directory.
 	Unpacks
-	// Looks: it looks at what the file holds.
+	// Looks says: it looks at what the file holds.
 	Looks
-	// ForTarget: what is put there is named for the target and is the target's own.
+	// ForTarget says: what is put there is named for the target and is the target's own.
 	ForTarget
 )
 

@@ -24,7 +24,7 @@ func LintDownload(what string, line int, target platforms.Platform) (Finding, bo
 // is the target's own file wherever it is fetched.
 func fetch(c Call, a arguments, e *Effect) {
 	own := false
-	for _, word := range fetched(c, a) {
+	for _, word := range fetched(a) {
 		if ArchWord(word) == "" {
 			continue
 		}
@@ -55,7 +55,7 @@ func fetch(c Call, a arguments, e *Effect) {
 }
 
 // fetched are the words of a download that may name what is fetched.
-func fetched(c Call, a arguments) []string {
+func fetched(a arguments) []string {
 	out := append([]string{}, a.operands...)
 	for _, f := range a.flags {
 		switch f.name {
@@ -95,7 +95,7 @@ func destinations(c Call, a arguments) []string {
 	if c.Name == "curl" && !a.has("-O", "--remote-name", "--remote-name-all", "-J") {
 		return nil
 	}
-	for _, word := range fetched(c, a) {
+	for _, word := range fetched(a) {
 		word, _, _ = strings.Cut(word, "?")
 		out = append(out, Resolve(dir, path.Base(word)))
 	}

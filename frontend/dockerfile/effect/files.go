@@ -96,7 +96,7 @@ func copyFiles(c Call, a arguments, e *Effect) {
 		tar(c, e)
 	case "zip":
 		if len(args) > 0 {
-			pack(c, args[1:], c.Dir, c.Path(args[0]), e)
+			pack(args[1:], c.Dir, c.Path(args[0]), e)
 		}
 	case "unzip", "7z", "7za", "7zr":
 		unzip(c, a, e)
@@ -127,7 +127,7 @@ func moveFiles(c Call, from []string, to string, e *Effect) {
 }
 
 // pack notes what goes into an archive, its names as seen from a directory.
-func pack(c Call, names []string, dir, archive string, e *Effect) {
+func pack(names []string, dir, archive string, e *Effect) {
 	f := File{Kind: Packs, Path: archive}
 	for _, name := range names {
 		f.From = append(f.From, Resolve(dir, name))
@@ -143,7 +143,7 @@ func unzip(c Call, a arguments, e *Effect) {
 		}
 		if args[0] == "a" || args[0] == "u" {
 			if len(args) > 1 {
-				pack(c, args[2:], c.Dir, c.Path(args[1]), e)
+				pack(args[2:], c.Dir, c.Path(args[1]), e)
 			}
 			return
 		}

@@ -183,7 +183,7 @@ func (p *sedProgram) address() bool {
 			*p = (*p)[1:]
 		case c == '/':
 			*p = (*p)[1:]
-			if _, ok := p.until('/'); !ok {
+			if !p.until('/') {
 				return false
 			}
 			for len(*p) > 0 && ((*p)[0] == 'I' || (*p)[0] == 'M') {
@@ -201,22 +201,21 @@ func (p *sedProgram) address() bool {
 }
 
 // until reads up to a delimiter that no backslash stands before.
-func (p *sedProgram) until(delimiter byte) (string, bool) {
+func (p *sedProgram) until(delimiter byte) bool {
 	for i := 0; i < len(*p); i++ {
 		switch (*p)[i] {
 		case '\\':
 			i++
 		case '[': // a delimiter in a bracket expression is itself in some implementations
 			if end := strings.IndexByte(string((*p)[i:]), ']'); end > 0 && strings.IndexByte(string((*p)[i:i+end]), delimiter) >= 0 {
-				return "", false
+				return false
 			}
 		case delimiter:
-			out := string((*p)[:i])
 			*p = (*p)[i+1:]
-			return out, true
+			return true
 		}
 	}
-	return "", false
+	return false
 }
 
 // substitution reads what follows s or y and returns the flags.
@@ -227,7 +226,7 @@ func (p *sedProgram) substitution() (flags string, ok bool) {
 	delimiter := (*p)[0]
 	*p = (*p)[1:]
 	for range 2 {
-		if _, ok := p.until(delimiter); !ok {
+		if !p.until(delimiter) {
 			return "", false
 		}
 	}

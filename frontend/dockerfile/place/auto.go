@@ -101,7 +101,7 @@ func (g *Graph) obstacle(n *Node) effect.Reason {
 		return put
 	}
 	if _, elsewhere := g.replaced(n.Name); elsewhere {
-		return effect.Reason{Line: n.Line, Why: effect.Stage, Clause: fmt.Sprintf("a build context for another platform replaces stage %s", n.Name)}
+		return effect.Reason{Line: n.Line, Why: effect.Stage, Clause: "a build context for another platform replaces stage " + n.Name}
 	}
 	if r.Blocked.Clause != "" {
 		return r.Blocked

@@ -43,7 +43,7 @@ type linter struct {
 func (p *Planner) lint(g *place.Graph) []Finding {
 	l := &linter{Graph: g}
 	for _, not := range g.NotMoved {
-		l.add(not.Node.Line, RuleNotMoved, "stage %s declares %s and still runs on %s: %s", not.Node.Title(), not.Node.Declares.Name, g.Target.Platform, not.Obstacle)
+		l.addf(not.Node.Line, RuleNotMoved, "stage %s declares %s and still runs on %s: %s", not.Node.Title(), not.Node.Declares.Name, g.Target.Platform, not.Obstacle)
 	}
 	l.arguments(g.File.Args)
 	for _, n := range g.Needed() {
@@ -54,7 +54,7 @@ func (p *Planner) lint(g *place.Graph) []Finding {
 		onTarget := root.Platform == "" || root.Pin == g.Target.Platform
 		for _, f := range g.Reading(n).Findings {
 			if onTarget || f.Rule != RuleArchInDownload {
-				l.add(f.Line, f.Rule, "%s", f.Message)
+				l.addf(f.Line, f.Rule, "%s", f.Message)
 			}
 		}
 	}
@@ -62,7 +62,7 @@ func (p *Planner) lint(g *place.Graph) []Finding {
 	return slices.Compact(l.out)
 }
 
-func (l *linter) add(line int, rule, format string, args ...any) {
+func (l *linter) addf(line int, rule, format string, args ...any) {
 	l.out = append(l.out, Finding{Target: l.Target.Platform, Line: line, Rule: rule, Message: fmt.Sprintf(format, args...)})
 }
 
@@ -74,7 +74,7 @@ func (l *linter) arguments(args []source.Argument) {
 		}
 		want, known := l.automatic()[a.Name]
 		if v := l.Word(*a.Value); known && v != "" && v != want {
-			l.add(a.Line, RuleTargetDefault, "the default of ARG %s=%s beats the target's own value, %q for %s; write ARG %s",
+			l.addf(a.Line, RuleTargetDefault, "the default of ARG %s=%s beats the target's own value, %q for %s; write ARG %s",
 				a.Name, v, want, l.Target.Platform, a.Name)
 		}
 	}
@@ -98,7 +98,7 @@ func (l *linter) pin(n *place.Node) {
 	if strings.Contains(root.Platform, "BUILDPLATFORM") {
 		what = "is of the build platform"
 	}
-	l.add(root.Line, RuleExportedPinned, "the image of %s is built FROM --platform=%s and so %s; leave the flag out", l.Target.Platform, root.Platform, what)
+	l.addf(root.Line, RuleExportedPinned, "the image of %s is built FROM --platform=%s and so %s; leave the flag out", l.Target.Platform, root.Platform, what)
 }
 
 // sameMachine compares operating system and architecture.
@@ -117,7 +117,7 @@ func (l *linter) compiler(n *place.Node) {
 		if t.How != effect.ByPlan || t.Enough || !l.programTaken(n, t) {
 			continue
 		}
-		l.add(t.Line, RuleCompilerNotTold, "%s makes a program for %s, and the target is %s; write ARG TARGETOS TARGETARCH and GOOS=$TARGETOS GOARCH=$TARGETARCH",
+		l.addf(t.Line, RuleCompilerNotTold, "%s makes a program for %s, and the target is %s; write ARG TARGETOS TARGETARCH and GOOS=$TARGETOS GOARCH=$TARGETARCH",
 			t.Name, l.Build(), l.Target.Platform)
 		return
 	}

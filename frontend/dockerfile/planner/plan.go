@@ -3,6 +3,7 @@ package planner
 import (
 	"maps"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -322,16 +323,14 @@ func (out *Plan) add(g *place.Graph, n *place.Node) {
 }
 
 func appendNew(list []string, s string) []string {
-	for _, e := range list {
-		if e == s {
-			return list
-		}
+	if slices.Contains(list, s) {
+		return list
 	}
 	return append(list, s)
 }
 
 // Planner is what made the plan; nil for the zero value. Its texts are those of its latest plan.
-func (p Plan) Planner() *Planner { return p.planner }
+func (out *Plan) Planner() *Planner { return out.planner }
 
 // Changed lists the stages that the plan moved or told their target, among a stage and those that it begins with or takes from: what fails there may
 // fail because of the plan. For a stage that is not there it lists all that the target has.

@@ -312,7 +312,7 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			st.params, st.exports, st.stops = []string{Unknown}, either, either
 			return success
 		case len(word) > 1 && (word[0] == '-' || word[0] == '+'):
-			on := outcome(failure)
+			on := failure
 			if word[0] == '-' {
 				on = success
 			}

@@ -155,7 +155,7 @@ type trapped struct {
 // readTraps reads what traps run, when all else is read: they run at any time, so that everything the script assigns is unknown to them,
 // and the functions are those of the end.
 func (w *walker) readTraps(end *state, script []*syntax.Stmt) {
-	for i := 0; i < len(w.traps); i++ { // a trap may set another
+	for i := 0; i < len(w.traps); i++ { //nolint:intrange // a trap may set another
 		t := w.traps[i]
 		way := t.st.branch()
 		way.dead, way.dir, way.fatal = false, Unknown, false

@@ -276,7 +276,7 @@ func joined(word string, valued, bare []string) bool {
 
 // shell reads sh -c SCRIPT, and a shell that reads a here-document.
 func (w *walker) shell(env *state, n syntax.Node, words []string, io files) bool {
-	commanded, stops := false, outcome(failure)
+	commanded, stops := false, failure
 	i := 1
 	for ; i < len(words) && len(words[i]) > 1 && strings.ContainsAny(words[i][:1], "-+"); i++ {
 		switch {

@@ -111,18 +111,18 @@ func checkRuns(t *testing.T, src []byte) {
 }
 
 // dockerfiles are the ones of the planner's tables.
-func dockerfiles(t testing.TB) [][]byte {
-	t.Helper()
+func dockerfiles(tb testing.TB) [][]byte {
+	tb.Helper()
 	var out [][]byte
 	for _, dir := range []string{"plan", "table", "coverage"} {
 		files, err := filepath.Glob(filepath.Join("..", "testdata", dir, "*.txtar"))
 		if err != nil || len(files) == 0 {
-			t.Fatal("no cases", err)
+			tb.Fatal("no cases", err)
 		}
 		for _, name := range files {
 			archive, err := txtar.ParseFile(name)
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			for _, f := range archive.Files {
 				if strings.HasSuffix(f.Name, "Dockerfile") {

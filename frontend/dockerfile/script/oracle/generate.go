@@ -160,11 +160,11 @@ func (g *generator) simple() string {
 }
 
 func (g *generator) command() string {
-	out := g.pick(Names...)
+	words := []string{g.pick(Names...)}
 	for range g.IntN(3) {
-		out += " " + g.word()
+		words = append(words, g.word())
 	}
-	return out
+	return strings.Join(words, " ")
 }
 
 func (g *generator) variable() string { return g.pick("V", "W", "X") }

@@ -102,7 +102,7 @@ func (o *Oracle) Run(ctx context.Context, shell []string, text, outcomes string)
 	cmd.WaitDelay = limit
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return Result{}, nil //nolint:nilerr // it does not end
+		return Result{}, nil // it does not end
 	}
 	log, readErr := os.ReadFile(filepath.Join(bin, "log"))
 	if readErr != nil {
