@@ -27,7 +27,8 @@ import (
 // for the same architecture, of the same modules and with the same settings, cgo's apart. A third of the cases is built, another one each day;
 // MANIFOLD_DIFFERENTIAL=all builds them all, and a name that one alone.
 //
-// A case's comment may say "expect: stays" (no stage is moved) or "expect: back" (a stage is moved in vain and put back).
+// A case's comment may say "expect: stays" (no stage is moved) "expect: back" (a stage is moved in vain and put back), or "expect: pinned" (the
+// user has put a stage on the build platform).
 func TestMovedIsWhatEmulationMakes(t *testing.T) {
 	sb := sandbox.Start(t)
 	files, err := filepath.Glob("testdata/differential/*.txtar")
@@ -51,8 +52,12 @@ func TestMovedIsWhatEmulationMakes(t *testing.T) {
 				write(t, dir, f.Name, strings.ReplaceAll(string(f.Data), "golang:1.26 ", "golang:1.26-warm "))
 			}
 			_, expect, _ := strings.Cut(string(archive.Comment), "expect: ")
-			moved := exported(t, sb, dir, "auto", strings.TrimSpace(expect))
-			emulated := exported(t, sb, dir, "emulate", "stays")
+			expect = strings.TrimSpace(expect)
+			moved := exported(t, sb, dir, "auto", expect)
+			if expect != "pinned" {
+				expect = "stays"
+			}
+			emulated := exported(t, sb, dir, "emulate", expect)
 			if diff := cmp.Diff(emulated, moved); diff != "" {
 				t.Errorf("(-emulated +moved)\n%s", diff)
 			}
@@ -60,8 +65,7 @@ func TestMovedIsWhatEmulationMakes(t *testing.T) {
 	}
 }
 
-// exported builds a folder for linux/arm64 and describes each file of the result. What becomes of the stages has to be as expected: "stays", "back", or
-// moved.
+// exported builds a folder for linux/arm64 and describes each file of the result. What becomes of the stages has to be as expected: "stays", "back", "pinned" or moved.
 func exported(t *testing.T, sb *sandbox.Sandbox, dir, strategy, expect string) map[string]string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "rootfs.tar")

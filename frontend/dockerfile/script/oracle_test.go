@@ -79,7 +79,7 @@ func TestReadAgainstShells(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o, err := oracle.New(t.TempDir())
+	o, err := oracle.New(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestRecordedAgainstShells(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := oracle.New(t.TempDir())
+	o, err := oracle.New(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ const limit = 5 * time.Second
 type Oracle struct{ dir string }
 
 // New makes the recorders below a folder.
-func New(dir string) (*Oracle, error) {
+func New(ctx context.Context, dir string) (*Oracle, error) {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func New(dir string) (*Oracle, error) {
 		}
 	}
 	recorder := filepath.Join(bin, "recorder")
-	build := exec.Command("go", "build", "-o", recorder, "github.com/manifold-build/manifold/frontend/dockerfile/script/oracle/recorder")
+	build := exec.CommandContext(ctx, "go", "build", "-o", recorder, "github.com/manifold-build/manifold/frontend/dockerfile/script/oracle/recorder")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out)
