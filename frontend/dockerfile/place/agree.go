@@ -25,7 +25,6 @@ func Agree(graphs []*Graph) map[*Graph]bool {
 		for _, n := range g.nodes {
 			n.Move = n.decided
 		}
-		changed[g] = !g.Foreign()
 	}
 	for _, g := range auto {
 		if !g.Foreign() {
@@ -38,9 +37,31 @@ func Agree(graphs []*Graph) map[*Graph]bool {
 	for _, g := range auto {
 		if !g.Foreign() {
 			g.agreeNative(auto)
+			changed[g] = g.agreesAnew() || changed[g]
 		}
 	}
 	return changed
+}
+
+// agreed is what a target that the node executes itself has taken over for one stage, as far as others decide it.
+type agreed struct {
+	moved, told      bool
+	edits, questions int
+	because          string
+}
+
+// agreesAnew reports whether what such a target has taken over differs from the last time.
+func (g *Graph) agreesAnew() bool {
+	now := make([]agreed, len(g.nodes))
+	for i, n := range g.nodes {
+		m := n.Move
+		if now[i] = (agreed{moved: m.Moved, told: m.Told, edits: len(m.Edits), questions: len(m.Questions)}); m.Moved {
+			now[i].because = m.Because.String()
+		}
+	}
+	same := slices.Equal(now, g.agreed)
+	g.agreed = now
+	return !same
 }
 
 // keepReadings puts aside what a target that the node executes itself would be told, and moves nothing for it.

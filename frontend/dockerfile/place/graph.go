@@ -43,6 +43,7 @@ type Graph struct {
 	putBack    map[int]effect.Reason                   // stages that were moved in vain, and why
 	needed     []*Node
 	shared     *Shared
+	agreed     []agreed // see agreesAnew
 	// NotMoved are stages that strategy=cross was to move and cannot.
 	NotMoved []NotMoved
 }

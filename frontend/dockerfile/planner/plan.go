@@ -206,13 +206,15 @@ func (p *Planner) Plan() (Plan, error) {
 	p.decide()
 	out := Plan{planner: p, Inputs: map[string]string{}}
 	var errs stageErrors
-	steps := 0
+	steps, images, probes, checks := 0, 0, 0, 0
 	for _, t := range p.list {
 		if t.part != nil {
-			steps += len(t.part.Steps)
+			steps, images = steps+len(t.part.Steps), images+len(t.part.Images)
+			probes, checks = probes+len(t.part.Probes), checks+len(t.part.Checks)
 		}
 	}
-	out.Steps = make([]Step, 0, steps)
+	out.Steps, out.Images = slices.Grow(out.Steps, steps), slices.Grow(out.Images, images)
+	out.Probes, out.Checks = slices.Grow(out.Probes, probes), slices.Grow(out.Checks, checks)
 	for _, t := range p.list {
 		if t.part != nil {
 			out.join(t.part)
