@@ -160,11 +160,11 @@ func (b *build) inVain(ctx context.Context, t *target, out built) []dockerfile.P
 	if gate, ok := errors.AsType[*GateError](out.err); ok {
 		return b.refusedInVain(t, gate)
 	}
-	at := TargetError{stage: -1}
-	if te, ok := errors.AsType[*TargetError](targetError(t.platform, t.group.file, out.err)); ok {
-		at = *te
-	}
 	test, tested := errors.AsType[*TestError](out.err)
+	at, ok := errors.AsType[*TargetError](targetError(t.platform, t.group.file, out.err))
+	if !ok || at.stage < 0 && !tested {
+		return nil // no step of the file: a registry or a node that is down would be as down after a slower build
+	}
 	changed := b.changed(func() []int {
 		if tested {
 			return t.group.planner.ChangedAt(t.platform, "")
@@ -174,18 +174,16 @@ func (b *build) inVain(ctx context.Context, t *target, out built) []dockerfile.P
 	if len(changed) == 0 {
 		return nil
 	}
-	reason := "what is built from it failed"
-	switch {
-	case tested && b.failsNatively(ctx, t, -1, 0, test.Command):
-		return nil
-	case tested:
-		reason = fmt.Sprintf("test %q failed", test.Command)
-	case at.stage >= 0 && b.failsNatively(ctx, t, at.stage, at.Line, ""):
-		return nil
-	case at.stage >= 0:
-		reason = fmt.Sprintf("line %d failed, and passes on %s where nothing is moved", at.Line, b.node().Native)
+	if tested {
+		if b.failsNatively(ctx, t, -1, 0, test.Command) {
+			return nil
+		}
+		return putBacks(t, changed, fmt.Sprintf("test %q failed", test.Command))
 	}
-	return putBacks(t, changed, reason)
+	if b.failsNatively(ctx, t, at.stage, at.Line, "") {
+		return nil
+	}
+	return putBacks(t, changed, fmt.Sprintf("line %d failed, and passes on %s where nothing is moved", at.Line, b.node().Native))
 }
 
 // changed asks a planner while nobody changes it.

@@ -182,19 +182,19 @@ type Finding struct {
 type Why uint8
 
 const (
-	// Machine says: the result depends on the machine, or nobody knows that it does not.
+	// Machine is that the result depends on the machine, or nobody knows that it does not.
 	Machine Why = iota + 1
-	// NeedsCgo says: a compilation needs a C compiler for the target.
+	// NeedsCgo is that a compilation needs a C compiler for the target.
 	NeedsCgo
-	// Stage says: it is the stage itself, not a command in it.
+	// Stage is that it is the stage itself, not a command in it.
 	Stage
-	// Named says: the base image is for one architecture, so that running the stage elsewhere is no way out.
+	// Named is that the base image is for one architecture, so that running the stage elsewhere is no way out.
 	Named
-	// Taken says: something is taken out of the stage that must not be.
+	// Taken is that something is taken out of the stage that must not be.
 	Taken
-	// PutBack says: it was moved in vain.
+	// PutBack is that it was moved in vain.
 	PutBack
-	// Unlike says: it cannot be told for another target what it would be told for this one.
+	// Unlike is that it cannot be told for another target what it would be told for this one.
 	Unlike
 )
 
@@ -224,25 +224,25 @@ func (r Reason) String() string {
 type FileKind uint8
 
 const (
-	// Makes says: the command makes what lies at and below the path.
+	// Makes is that the command makes what lies at and below the path.
 	Makes FileKind = iota + 1
-	// Program says: it makes a program of the target there.
+	// Program is that it makes a program of the target there.
 	Program
-	// Programs says: it makes programs of the target in the directory, whose names are not known.
+	// Programs is that it makes programs of the target in the directory, whose names are not known.
 	Programs
-	// Suspects says: it may leave machine code of the machine there.
+	// Suspects is that it may leave machine code of the machine there.
 	Suspects
-	// Spoils says: what lies there is the machine's own.
+	// Spoils is that what lies there is the machine's own.
 	Spoils
-	// Moves says: what lies at From is put to the path.
+	// Moves is that what lies at From is put to the path.
 	Moves
-	// Packs says: what lies at From is packed into an archive at the path.
+	// Packs is that what lies at From is packed into an archive at the path.
 	Packs
-	// Unpacks says: an archive at From, or what is piped in, is unpacked into the directory.
+	// Unpacks is that an archive at From, or what is piped in, is unpacked into the directory.
 	Unpacks
-	// Looks says: it looks at what the file holds.
+	// Looks is that it looks at what the file holds.
 	Looks
-	// ForTarget says: what is put there is named for the target and is the target's own.
+	// ForTarget is that what is put there is named for the target and is the target's own.
 	ForTarget
 )
 

@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -124,13 +125,9 @@ func (f *runFold) mounts(c *instructions.RunCommand) {
 			f.blockf(f.run.Line, "mounts an image whose name holds a variable")
 		default:
 			f.input(c, from, f.run.Line)
-			f.out.Files.spoil(target, f.run.Line, "is mounted from the image "+from+" on line "+f.lineText())
+			f.out.Files.spoil(target, f.run.Line, "is mounted from the image "+from+" on line "+strconv.Itoa(f.run.Line))
 		}
 	}
-}
-
-func (f *runFold) lineText() string {
-	return strings.TrimPrefix(effect.Reason{Line: f.run.Line, Clause: ":"}.String(), "line ")
 }
 
 // mountedPaths are the paths that the RUN takes from a stage that is mounted whole: those that its commands name, if every command is one that looks at
