@@ -26,6 +26,9 @@ const (
 	gccPackages = "gcc gcc-12 cpp-12 binutils binutils-common libbinutils libctf-nobfd0 libctf0 libjansson4 libisl23 libmpc3 libmpfr6 libgcc-12-dev libatomic1 libgomp1 " +
 		"libc6-dev libcrypt-dev linux-libc-dev make"
 	nodePackages = "nodejs libnode108 node-acorn node-busboy node-cjs-module-lexer node-undici node-xtend libbrotli1 libc-ares2 libicu72 libnghttp2-14 libssl3 libuv1 libstdc++6"
+	rustPackages = "cargo rustc libstd-rust-1.63 libstd-rust-dev libllvm14 libstdc++6 libffi8 libedit2 libbsd0 libxml2 libicu72 libz3-4 libgit2-1.5 libcurl3-gnutls libgnutls30 " +
+		"libhogweed6 libnettle8 libp11-kit0 libtasn1-6 libunistring2 libidn2-0 libhttp-parser2.9 libmbedcrypto7 libmbedtls14 libmbedx509-1 libssh2-1 libssl3 libnghttp2-14 libpsl5 " +
+		"librtmp1 libldap-2.5-0 libsasl2-2 libbrotli1 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libcom-err2 libkeyutils1"
 )
 
 // binutilsPackages are the parts of binutils that are for one machine.
@@ -37,9 +40,10 @@ var pruned = strings.Fields("usr/share/doc usr/share/man usr/share/info usr/shar
 	"usr/lib/gcc/*/12/lto1 usr/lib/gcc/*/12/plugin usr/lib/gcc/*/12/lib*san* usr/lib/gcc/*/12/libitm.* usr/lib/gcc/*/12/libquadmath.* usr/bin/*lto-dump* usr/bin/*gcov* " +
 	"usr/bin/*gprof* usr/bin/*dwp usr/bin/*gold usr/bin/*cpp-12 usr/lib/compat-ld usr/lib/gold-ld usr/share/nodejs/@types usr/bin/perl5.36.0")
 
-// makeBookworm makes library/debian:12, library/golang:1.26-bookworm with a C compiler, and library/node:18-bookworm, below work.
+// makeBookworm makes library/debian:12, library/golang:1.26-bookworm and library/rust:1.63-bookworm with a C compiler, and
+// library/node:18-bookworm, below work.
 func makeBookworm(ctx context.Context, work string, ca []byte) error {
-	names := []string{"debian", "golang-bookworm", "node-bookworm"}
+	names := []string{"debian", "golang-bookworm", "node-bookworm", "rust-bookworm"}
 	layouts := make([]layout, len(names))
 	images := make([][]ocispec.Descriptor, len(names))
 	for i, name := range names {
@@ -57,7 +61,7 @@ func makeBookworm(ctx context.Context, work string, ca []byte) error {
 		arch := debianName(p)
 		roots := map[string]string{}
 		for kind, packages := range map[string]string{
-			"debian": debianPackages, "gcc": gccPackages + " " + binutilsPackages[arch], "nodejs": nodePackages,
+			"debian": debianPackages, "gcc": gccPackages + " " + binutilsPackages[arch], "nodejs": nodePackages, "rust": rustPackages,
 		} {
 			if roots[kind], err = bookwormRoot(ctx, work, arch, kind, strings.Fields(packages)); err != nil {
 				return fmt.Errorf("%s for %s: %w", kind, arch, err)
@@ -102,10 +106,15 @@ func bookwormImage(l layout, name string, p platforms.Platform, roots map[string
 	switch name {
 	case "golang-bookworm":
 		tree(roots["gcc"], "", nil)
+		files(entry{Name: "usr/bin/cc", Link: "gcc"})
 		tree(goroot, "usr/local/go", func(path string) bool { return strings.HasPrefix(path, "bin/") || strings.HasPrefix(path, "pkg/tool/") })
-		files(entry{Name: "usr/bin/cc", Link: "gcc"}, folder("go"), entry{Name: "go/src", Mode: fs.ModeDir | 0o777}, entry{Name: "go/bin", Mode: fs.ModeDir | 0o777})
+		files(folder("go"), entry{Name: "go/src", Mode: fs.ModeDir | 0o777}, entry{Name: "go/bin", Mode: fs.ModeDir | 0o777})
 		config.Env = []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"}
 		config.WorkingDir = "/go"
+	case "rust-bookworm":
+		tree(roots["gcc"], "", nil)
+		files(entry{Name: "usr/bin/cc", Link: "gcc"})
+		tree(roots["rust"], "", nil)
 	case "node-bookworm":
 		tree(roots["nodejs"], "", nil)
 		tree(npm, "usr/local/lib/node_modules/npm", func(path string) bool { return strings.HasPrefix(path, "bin/") })

@@ -18,7 +18,7 @@ import (
 
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
-	imagesVersion = "8"
+	imagesVersion = "9"
 	// goVersion is the Go release in the golang stand-in.
 	goVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -41,7 +41,7 @@ func images(ctx context.Context, bin string) (string, error) {
 		return "", err
 	}
 	return kept("images", key, func(dir string) error {
-		sayf("making multi-platform debian, golang, node, busybox and alpine images (some minutes, once)")
+		sayf("making multi-platform debian, golang, node, rust, busybox and alpine images (some minutes, once)")
 		work, err := os.MkdirTemp("", "manifold-images-")
 		if err != nil {
 			return err
@@ -76,6 +76,7 @@ func images(ctx context.Context, bin string) (string, error) {
 			"golang-warm":     {"library/golang:1.26-warm"},
 			"golang-bookworm": {"library/golang:1.26-bookworm"},
 			"node-bookworm":   {"library/node:18-bookworm"},
+			"rust-bookworm":   {"library/rust:1.63-bookworm"},
 		})
 	})
 }

@@ -34,16 +34,26 @@ type Call struct {
 // Target is what a stage is run for. It notes whether anybody asked: what is read of a stage without asking is true for every target.
 type Target struct {
 	platform platforms.Platform
+	names    platforms.Names
 	asked    bool
 }
 
 // NewTarget returns a target that nobody has asked yet.
-func NewTarget(p platforms.Platform) *Target { return &Target{platform: p} }
+func NewTarget(p platforms.Platform) *Target { return &Target{platform: p, names: p.Names()} }
+
+// Unasked is the same target, that nobody has asked yet.
+func (t *Target) Unasked() *Target { return &Target{platform: t.platform, names: t.names} }
 
 // Platform is the target's platform.
 func (t *Target) Platform() platforms.Platform {
 	t.asked = true
 	return t.platform
+}
+
+// Names are the target's in other vocabularies.
+func (t *Target) Names() platforms.Names {
+	t.asked = true
+	return t.names
 }
 
 // Ask notes that something depends on the target.

@@ -33,7 +33,7 @@ func (t *GoToolchain) install(g GoCommand, e *Effect) {
 		e.Unset = append(e.Unset, "GOBIN")
 		in.Into = bin
 	}
-	names := g.Target.Platform().Names().Go
+	names := g.Target.Names().Go
 	goPath, _, _ := strings.Cut(g.Getvar("GOPATH"), ":")
 	if !script.Known(goPath) || strings.ContainsAny(goPath+bin, "\"'$`\\") {
 		e.dependsf(g.Call, "sets GOPATH for go install to what is not known")
@@ -94,7 +94,7 @@ func Prints(c script.Command, target *Target) (string, bool) {
 	if len(c.Words) != 3 || c.Words[0] != "go" || c.Words[1] != "env" {
 		return "", false
 	}
-	names := target.Platform().Names().Go
+	names := target.Names().Go
 	switch c.Words[2] {
 	case "GOARCH":
 		return firstSet(env("GOARCH"), names.GOARCH), true

@@ -267,7 +267,7 @@ var pieWithoutCgo = []string{
 // target sees to it that a command is told the target. It reports whether the user told it another one, which
 // is theirs and left as it is, and whether all is well.
 func (t *GoToolchain) target(g GoCommand, e *Effect) (other, ok bool) {
-	want := g.Target.Platform().Names().Go
+	want := g.Target.Names().Go
 	goos, _ := t.value(g.Call, "GOOS")
 	goarch, _ := t.value(g.Call, "GOARCH")
 	if goarch == "wasm" && (goos == "js" || goos == "wasip1") {
@@ -307,7 +307,7 @@ func (t *GoToolchain) target(g GoCommand, e *Effect) (other, ok bool) {
 // needEnv adds what the command's environment does not say of the target, and returns how it is told.
 func (t *GoToolchain) needEnv(c Call, e *Effect) How {
 	how := ByFile
-	for _, v := range c.Target.Platform().Names().Go.Env() {
+	for _, v := range c.Target.Names().Go.Env() {
 		is, set := t.value(c, v.Name)
 		level := v.Name != "GOOS" && v.Name != "GOARCH"
 		switch {

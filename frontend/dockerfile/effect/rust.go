@@ -35,7 +35,7 @@ func (t *RustToolchain) read(c Call, e *Effect) {
 	if target == "" {
 		target = c.Getvar("CARGO_BUILD_TARGET")
 	}
-	names := c.Target.Platform().Names()
+	names := c.Target.Names()
 	own := []string{names.Rust, names.RustMusl}
 	switch {
 	case target != "" && slices.Contains(own, target):

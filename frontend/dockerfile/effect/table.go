@@ -260,14 +260,13 @@ func IsSystemDir(p string) bool {
 
 // Stem is the part of a path before what is not known of it or matches several names.
 func Stem(p string) string {
-	known, _, unknown := strings.Cut(p, script.Unknown)
-	if i := strings.IndexAny(known, "*?["); i >= 0 {
-		known, unknown = known[:i], true
+	for i := range len(p) {
+		switch c := p[i]; {
+		case c == '*', c == '?', c == '[', c == script.Unknown[0] && strings.HasPrefix(p[i:], script.Unknown):
+			return path.Dir(path.Clean(p[:i] + "x"))
+		}
 	}
-	if !unknown {
-		return path.Clean(p)
-	}
-	return path.Dir(path.Clean(known + "x"))
+	return path.Clean(p)
 }
 
 var systemDirs = set(

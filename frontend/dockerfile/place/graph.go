@@ -35,6 +35,7 @@ type Graph struct {
 	Export *Node
 
 	nodes      []*Node
+	target     *effect.Target
 	global     stage.Values      // of the ARG instructions before the first FROM, and the automatic ones
 	predefined map[string]string // Manifold's own
 	images     map[string]stage.BaseImage
@@ -73,8 +74,8 @@ type Node struct {
 // context that only it has.
 func Open(f *source.File, host platforms.Host, t Target, images map[string]stage.BaseImage, shared *Shared) (*Graph, error) {
 	g := &Graph{
-		shared: shared,
-		File:   f, Target: t, Host: host, images: images, predefined: Predefined(host.Native, t.Platform), contexts: contextsOf(t.Contexts),
+		shared: shared, target: effect.NewTarget(t.Platform),
+		File: f, Target: t, Host: host, images: images, predefined: Predefined(host.Native, t.Platform), contexts: contextsOf(t.Contexts),
 		answers: map[int]map[stage.Question]stage.Answer{}, putBack: map[int]effect.Reason{},
 	}
 	var err error
@@ -250,7 +251,7 @@ func (g *Graph) Reading(n *Node) *stage.Reading {
 	}
 	n.reading = &stage.Reading{Files: &stage.Files{}} // a circle of stages is the converter's to report
 	req := stage.Request{
-		File: g.File, Stage: n.Stage, Target: effect.NewTarget(g.Target.Platform), Build: g.Build(), BuildArgs: g.Target.BuildArgs, Global: g.global,
+		File: g.File, Stage: n.Stage, Target: g.target.Unasked(), Build: g.Build(), BuildArgs: g.Target.BuildArgs, Global: g.global,
 		Predefined: g.Predefined(n), Image: n.Image, Images: g.images, Answers: g.answers[n.Index], NoCacheMounts: g.Target.NoCacheMounts,
 		Other: func(i int) *stage.Reading {
 			if o := g.nodes[i]; o != n && o.Root().Platform == "" {

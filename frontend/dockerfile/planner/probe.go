@@ -112,8 +112,8 @@ func (p *Planner) ProbeText(probe Probe) ([]byte, error) {
 const probeEnd = "MANIFOLD_PROBE"
 
 // probeScript is what a probe's instruction runs: programs called go and make that say what they would do, found before the
-// real ones, and then the RUN's own text up to the command that is asked about. Package installers are put off until something misses what they bring:
-// the real instruction runs them, and once is enough.
+// real ones, and then the RUN's own text up to the command that is asked about. What installs packages or fetches modules is put off until something
+// misses what it brings: the real instruction runs it, and once is enough.
 func probeScript(p Probe, r *source.Run, e *stage.Edit) string {
 	text, q := r.Text, p.question
 	switch {
@@ -128,12 +128,12 @@ func probeScript(p Probe, r *source.Run, e *stage.Edit) string {
 	fmt.Fprintf(&b, "# Manifold asks %s of line %d for %s\n", probeTopics[p.Kind], p.Line, p.Target)
 	b.WriteString("mkdir -p /tmp/.manifold/bin\n")
 	for _, f := range []struct{ name, text string }{
-		{"shell", shellProbe}, {"settle", settleProbe}, {"bin/go", goProbe}, {"bin/make", makeProbe}, {"bin/apk", installerProbe},
+		{"shell", shellProbe}, {"settle", settleProbe}, {"later", laterProbe}, {"installer", installerProbe}, {"bin/go", goProbe}, {"bin/make", makeProbe},
 	} {
 		b.WriteString("cat >/tmp/.manifold/" + f.name + " <<'MANIFOLD'\n" + f.text + "MANIFOLD\n")
 	}
-	b.WriteString("cp /tmp/.manifold/bin/make /tmp/.manifold/bin/gmake\nfor i in " + installers + "; do cp /tmp/.manifold/bin/apk /tmp/.manifold/bin/$i; done\n")
-	b.WriteString("chmod +x /tmp/.manifold/bin/* /tmp/.manifold/shell /tmp/.manifold/settle\n: >/tmp/.manifold/answer\n")
+	b.WriteString("cp /tmp/.manifold/bin/make /tmp/.manifold/bin/gmake\nfor i in " + installers + "; do cp /tmp/.manifold/installer /tmp/.manifold/bin/$i; done\n")
+	b.WriteString("chmod +x /tmp/.manifold/bin/* /tmp/.manifold/shell /tmp/.manifold/settle /tmp/.manifold/later\n: >/tmp/.manifold/answer\n")
 	fmt.Fprintf(&b, "MANIFOLD_PROBE=%s\nMANIFOLD_REST=$PATH\nPATH=/tmp/.manifold/bin:$PATH\nexport PATH MANIFOLD_PROBE MANIFOLD_REST\n", p.Kind)
 	b.WriteString(prefix(e))
 	again := "\n(\n" + text + "\n)\n"

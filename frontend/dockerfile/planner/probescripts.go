@@ -2,29 +2,42 @@ package planner
 
 // The programs that stand in for others while a probe runs. They are scripts of the shell that the image has.
 
-// installers are the package installers that are put off.
-const installers = "apt-get apt dnf microdnf yum tdnf zypper"
+// installers are the programs that install packages and are put off.
+const installers = "apk apt-get apt dnf microdnf yum tdnf zypper npm pnpm yarn pip pip3"
 
-// installerProbe stands in for a package installer: it notes what it is asked, unless that is past.
+// installerProbe stands in for a program that installs packages: it notes what it is asked, unless that is past. What npm, pip and their kin are asked
+// besides is done, after what was noted.
 const installerProbe = `#!/bin/sh
 name=${0##*/}
-if [ -e /tmp/.manifold/settled ]; then
+case "$name:$1" in
+npm:ci | npm:i | npm:install | pnpm:i | pnpm:install | yarn:install | yarn: | pip:install | pip3:install) ;;
+npm:* | pnpm:* | yarn:* | pip:* | pip3:*)
+	/tmp/.manifold/settle || exit 1
 	PATH=$MANIFOLD_REST
 	export PATH
-	exec "$name" "$@"
+	exec "$name" "$@" ;;
+esac
+exec /tmp/.manifold/later "$name" "$@"
+`
+
+// laterProbe notes a command for settleProbe to run where it was called. Once that has run, what was noted is done, and anything else runs at once.
+const laterProbe = `#!/bin/sh
+quoted() { printf " '%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
+line="cd --$(quoted "$PWD") &&$(for a; do quoted "$a"; done)"
+if [ -e /tmp/.manifold/settled ]; then
+	if [ -e /tmp/.manifold/installs ] && grep -qxF -- "$line" /tmp/.manifold/installs; then exit 0; fi
+	PATH=$MANIFOLD_REST
+	export PATH
+	exec "$@"
 fi
-{
-	printf %s "$name"
-	for a; do printf " '%s'" "$(printf %s "$a" | sed "s/'/'\\\\''/g")"; done
-	echo
-} >>/tmp/.manifold/installs
+printf '%s\n' "$line" >>/tmp/.manifold/installs
 `
 
 // settleProbe runs what the package installers were asked, once. One that fails is no answer.
 const settleProbe = `#!/bin/sh
 PATH=$MANIFOLD_REST
 export PATH
-[ ! -e /tmp/.manifold/settled ] || exit 0
+if [ -e /tmp/.manifold/settled ]; then [ ! -e /tmp/.manifold/failed ]; exit; fi
 : >/tmp/.manifold/settled
 [ -s /tmp/.manifold/installs ] || exit 0
 sh -e /tmp/.manifold/installs >/tmp/.manifold/installed 2>&1 || { cat /tmp/.manifold/installed >&2; : >/tmp/.manifold/failed; exit 1; }
@@ -35,6 +48,8 @@ const goProbe = `#!/bin/sh
 PATH=$MANIFOLD_REST
 export PATH
 command -v go >/dev/null 2>&1 || /tmp/.manifold/settle || exit 1
+# What is asked below fetches the modules that it needs.
+if [ "$1 $2" = "mod download" ]; then exec /tmp/.manifold/later go "$@"; fi
 [ "$MANIFOLD_PROBE" = cgo ] || exec go "$@"
 trouble() { grep -v '^go: downloading' /tmp/.manifold/error | head -n 1; }
 dir=
@@ -55,7 +70,10 @@ generate)
 	fi
 	say "error $(trouble)"
 	exit 1 ;;
-*) if [ -n "$dir" ]; then exec go -C . "$@"; else exec go "$@"; fi ;;
+list)
+	/tmp/.manifold/settle || exit 1 # it may ask for what was to be downloaded
+	exec go "$@" ;;
+*) exec go "$@" ;;
 esac
 # Later commands may look for what this one would have made.
 stub() {

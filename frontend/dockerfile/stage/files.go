@@ -150,7 +150,7 @@ func (f *Files) isMade(p string) bool {
 
 // ClassOf tells what a path that is taken out of the stage holds: the worst of what is known to lie at, below or above it.
 func (f *Files) ClassOf(p string) (Class, string) {
-	pattern := p
+	pattern, several := p, strings.ContainsAny(p, "*?[")
 	p = effect.Stem(p)
 	best, why := Foreign, "is not made in the stage and may be the machine's own"
 	if f.isData(p) {
@@ -162,7 +162,7 @@ func (f *Files) ClassOf(p string) (Class, string) {
 		above := within(p, at) && (m.class == Foreign || !effect.IsSystemDir(m.path))
 		switch {
 		case m.class == Own:
-			if above || fitsPattern(pattern, m.path) {
+			if above || several && fitsPattern(pattern, m.path) {
 				best = Own
 			}
 		case within(p, at) || within(at, p):
@@ -197,10 +197,11 @@ func within(p, dir string) bool {
 
 // fitsPattern reports whether a pattern of file names was meant for a path: it matches, by more than a star.
 func fitsPattern(pattern, p string) bool {
-	base := path.Base(pattern)
-	i := strings.IndexAny(base, "*?[")
+	if strings.IndexAny(path.Base(pattern), "*?[") < 2 {
+		return false
+	}
 	ok, err := path.Match(pattern, p)
-	return i >= 2 && err == nil && ok
+	return err == nil && ok
 }
 
 // dataPaths hold what is the same for every machine although a package or the base image put it there.
