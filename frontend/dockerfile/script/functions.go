@@ -77,6 +77,37 @@ func afterBody(f *syntax.FuncDecl, whole *syntax.BinaryCmd) *syntax.BinaryCmd {
 	return &out
 }
 
+// chained is "g && f() { …; } || h" as shells read it, from left to right: the parser takes "|| h" for a part of the body.
+func chained(b *syntax.BinaryCmd) *syntax.BinaryCmd {
+	f, ok := b.Y.Cmd.(*syntax.FuncDecl)
+	if !ok || !isList(b) {
+		return b
+	}
+	whole, ok := f.Body.Cmd.(*syntax.BinaryCmd)
+	if !ok || !isList(whole) {
+		return b
+	}
+	return chained(behind(b, f, whole)) // what follows may be a definition again
+}
+
+// behind puts what is left of a function's name, and the definition, before the first part of what the parser took for the function's body.
+func behind(b *syntax.BinaryCmd, f *syntax.FuncDecl, whole *syntax.BinaryCmd) *syntax.BinaryCmd {
+	out, left := *whole, *whole.X
+	if inner, ok := left.Cmd.(*syntax.BinaryCmd); ok && isList(inner) {
+		left.Cmd = behind(b, f, inner)
+	} else {
+		def, first, y := *f, *b, *b.Y
+		def.Body = whole.X
+		y.Cmd = &def
+		first.Y = &y
+		left = syntax.Stmt{Cmd: &first, Position: b.X.Position}
+	}
+	out.X = &left
+	return &out
+}
+
+func isList(b *syntax.BinaryCmd) bool { return b.Op == syntax.AndStmt || b.Op == syntax.OrStmt }
+
 // bodyOf is a function's body, without what follows it.
 func bodyOf(f *syntax.FuncDecl) *syntax.Stmt {
 	body := f.Body

@@ -315,6 +315,7 @@ func (w *walker) inBlock(st *state, list []*syntax.Stmt) outcome {
 }
 
 func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
+	b = chained(b)
 	fatal := st.fatal
 	defer func() { st.fatal = fatal }()
 	switch b.Op {
