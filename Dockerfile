@@ -11,10 +11,11 @@ COPY internal internal
 COPY verify verify
 COPY frontend frontend
 COPY cmd/manifold-frontend cmd/manifold-frontend
+COPY cmd/manifold-accel cmd/manifold-accel
 ARG GOARCH
 ARG VERSION=dev
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X main.version=$VERSION" -o /out/manifold-frontend ./cmd/manifold-frontend
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X main.version=$VERSION" -o /out/ ./cmd/manifold-frontend ./cmd/manifold-accel
 
 FROM scratch
 LABEL moby.buildkit.frontend.network.none="true" \
@@ -23,5 +24,5 @@ LABEL moby.buildkit.frontend.network.none="true" \
       org.opencontainers.image.description="Dockerfile frontend for multi-platform images" \
       org.opencontainers.image.source="https://github.com/manifold-build/manifold" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /out/manifold-frontend /bin/manifold-frontend
+COPY --from=build /out/ /bin/
 ENTRYPOINT ["/bin/manifold-frontend"]

@@ -49,6 +49,9 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	if r.CacheMounts != "" {
 		attrs["manifold:cache-mounts"] = r.CacheMounts
 	}
+	if r.Accelerate != "" {
+		attrs["manifold:accelerate"] = r.Accelerate
+	}
 	if r.MaxParallelism > 0 {
 		attrs["manifold:max-parallelism"] = strconv.Itoa(r.MaxParallelism)
 	}
@@ -60,6 +63,9 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 		}
 		if o.CacheMounts != "" {
 			attrs[scope+"manifold:cache-mounts"] = o.CacheMounts
+		}
+		if o.Accelerate != "" {
+			attrs[scope+"manifold:accelerate"] = o.Accelerate
 		}
 		o.Gate.write(attrs, scope)
 		if o.Strategy != platforms.Auto {

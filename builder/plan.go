@@ -23,9 +23,11 @@ func (b Builder) Plan(ctx context.Context, r Request) (frontend.Plan, error) {
 	}
 	r.Options["requestid"] = frontend.RequestPlan
 	var plan frontend.Plan
-	_, err := b.run(ctx, r, client.SolveOpt{}, &watcher{call: r.Progress},
+	opt := client.SolveOpt{}
+	launcher := b.offer(&opt, b.Accelerator, launcherFolder)
+	_, err := b.run(ctx, r, opt, &watcher{call: r.Progress},
 		func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-			res, err := frontend.Config{}.Build(ctx, c)
+			res, err := frontend.Config{Launcher: launcher}.Build(ctx, c)
 			if err != nil {
 				return nil, err
 			}

@@ -17,20 +17,24 @@ import (
 	"github.com/manifold-build/manifold/frontend"
 )
 
-// The gate's program is offered to BuildKit as the only file of a folder. No build context can have that name.
+// A program is offered to BuildKit as the only file of a folder. No build context can have such a name.
 const (
-	programFolder = "_manifold-program"
-	programName   = "manifold"
+	programFolder  = "_manifold-program"
+	launcherFolder = "_manifold-accelerator"
+	programName    = "manifold"
 )
 
-// offer lets BuildKit fetch the gate's program, if that runs on the node without any other file. The frontend asks for it only on the node's machine.
-func (b Builder) offer(opt *client.SolveOpt) frontend.Program {
+// offer lets BuildKit fetch a program of this machine, if it runs on the node without any other file.
+func (b Builder) offer(opt *client.SolveOpt, file, folder string) frontend.Program {
 	native := b.Node.Host.Native
-	if b.Program == "" || native.OS != runtime.GOOS || native.Architecture != runtime.GOARCH || !isStatic(b.Program) {
+	if file == "" || native.OS != runtime.GOOS || native.Architecture != runtime.GOARCH || !isStatic(file) {
 		return frontend.Program{}
 	}
-	opt.LocalMounts = map[string]fsutil.FS{programFolder: oneFile(b.Program)}
-	return frontend.Program{Folder: programFolder, Path: programName}
+	if opt.LocalMounts == nil {
+		opt.LocalMounts = map[string]fsutil.FS{}
+	}
+	opt.LocalMounts[folder] = oneFile(file)
+	return frontend.Program{Folder: folder, Path: programName}
 }
 
 // isStatic reports whether a program is an ELF file that needs no interpreter.

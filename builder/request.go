@@ -31,6 +31,9 @@ type Request struct {
 	// CacheMounts is "auto", "off", or empty for what the Dockerfile's header says, else auto: whether moved Go stages get a mount
 	// for Go's build cache.
 	CacheMounts string
+	// Accelerate is "auto", "off", or empty for what the Dockerfile's header says, else auto: whether compilers of the build platform are called in
+	// stages that run on an emulated target.
+	Accelerate string
 	// MaxParallelism is how many targets are built at once. 0 leaves it to the Dockerfile's header, else to the frontend: as many as the node
 	// has CPUs where they are compiled on the build platform, all where not.
 	MaxParallelism int
@@ -77,11 +80,12 @@ type Request struct {
 type Override struct {
 	// Pattern selects the targets.
 	Pattern platforms.Pattern
-	// Dockerfile is the path of their Dockerfile, Stage the stage to export, Strategy how stages are run, CacheMounts as in Request.
+	// Dockerfile is the path of their Dockerfile, Stage the stage to export, Strategy how stages are run, CacheMounts and Accelerate as in Request.
 	Dockerfile  string
 	Stage       string
 	Strategy    platforms.Strategy
 	CacheMounts string
+	Accelerate  string
 	// Gate replaces the request's where it says something.
 	Gate Gate
 }

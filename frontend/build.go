@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	ctdplatforms "github.com/containerd/platforms"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -29,6 +30,7 @@ type build struct {
 	started   client.Client     // as BuildKit gave it
 	cacheDir  string            // as in Config
 	program   Program           // as in Config
+	launcher  Program           // as in Config
 	request   settings          // Manifold's options in the request
 	rest      map[string]string // the request's other options
 	host      platforms.Host    // see node
@@ -57,6 +59,7 @@ type target struct {
 	plan     dockerfile.Plan
 	planned  bool // plan is of this target's file; a file that does not parse has none
 	noMounts bool // cache-mounts=off
+	slow     bool // accelerate=off
 	// verify is strict, warn or off; except are patterns of paths that may hold another machine's code; tests are run in the image.
 	verify        string
 	except, tests []string
@@ -73,6 +76,7 @@ type group struct {
 	parseErr error
 	// planner plans the file for the targets of the group; nil until it is planned, or if the file does not parse.
 	planner *dockerfile.Planner
+	inputs  *inputs
 }
 
 func newBuild(c client.Client) (*build, error) {
@@ -108,9 +112,8 @@ func (b *build) open(ctx context.Context, opts map[string]string) (*group, error
 	if g, ok := b.groups[key]; ok {
 		return g, nil
 	}
-	inputs := newInputs(b)
-	given := maps.Clone(opts)
-	ui, err := dockerui.NewClient(withInputs{withOpts{b.client, given}, inputs})
+	inputs := &inputs{build: b, opts: maps.Clone(opts), states: map[string]llb.State{}}
+	ui, err := dockerui.NewClient(withInputs{withOpts{b.client, inputs.opts}, inputs})
 	if err != nil {
 		return nil, err
 	}
@@ -118,9 +121,11 @@ func (b *build) open(ctx context.Context, opts map[string]string) (*group, error
 	if err != nil {
 		return nil, err
 	}
-	g := &group{opts: opts, ui: ui, src: src}
+	g := &group{opts: opts, ui: ui, src: src, inputs: inputs}
 	g.file, g.parseErr = dockerfile.Parse(src.Filename, src.Data)
-	inputs.of(g.file, given)
+	if g.file != nil {
+		inputs.add(g.file.Inputs())
+	}
 	b.groups[key] = g
 	return g, nil
 }
@@ -230,7 +235,10 @@ func (b *build) resolveTarget(ctx context.Context, t *target) error {
 	if s, ok := foreignSyntax(b.rest, t.group.src.Data); ok {
 		return fmt.Errorf("%s: its syntax line names %s, which cannot be built together with other files", t.group.src.Filename, s.ref)
 	}
-	if t.noMounts, err = all.noCacheMounts(t.platform); err != nil {
+	if t.noMounts, err = all.off(optionCacheMounts, t.platform); err != nil {
+		return err
+	}
+	if t.slow, err = all.off(optionAccelerate, t.platform); err != nil {
 		return err
 	}
 	if t.verify, err = all.verify(t.platform); err != nil {
@@ -280,7 +288,7 @@ func (b *build) refuseOwnOptions(s syntax, g *group) error {
 func (b *build) planTarget(t *target) dockerfile.Target {
 	return dockerfile.Target{
 		Platform: t.platform, Strategy: t.strategy, Stage: t.group.opts[optionTarget], BuildArgs: t.group.buildArgs(),
-		Contexts: t.group.contexts(), NoCacheMounts: t.noMounts,
+		Contexts: t.group.contexts(), NoCacheMounts: t.noMounts, NoAccelerate: t.slow || !b.hasAccelerator(),
 	}
 }
 

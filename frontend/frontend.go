@@ -35,10 +35,13 @@ type Config struct {
 	// Program is what the gate may run on the node to read an image, where this process was not started from the frontend's image. The zero value
 	// means that every image is read through the gateway.
 	Program Program
+	// Launcher is the command manifold-accel for the build platform, linked statically, where this process was not started from the frontend's
+	// image. The zero value means that nothing is accelerated.
+	Launcher Program
 }
 
-// Program is one that answers [ScanCommand] by [Scan]. It is run without any other file, so it has to be linked statically, for the build platform;
-// and only if this process is on the node's machine: elsewhere sending it may take longer than it saves.
+// Program is a file of the client's that is run on the node without any other one, so it has to be linked statically, for the build platform. The one that
+// answers [ScanCommand] by [Scan] is asked for only if this process is on the node's machine: elsewhere sending it may take longer than it saves.
 type Program struct {
 	// Folder is the name of the client's local folder that holds it, and Path where it is in there.
 	Folder, Path string
@@ -55,7 +58,7 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	if err != nil {
 		return nil, err
 	}
-	b.started, b.cacheDir, b.program = c, cfg.CacheDir, cfg.Program
+	b.started, b.cacheDir, b.program, b.launcher = c, cfg.CacheDir, cfg.Program, cfg.Launcher
 	forwardable, capsErr := checkCaps(b.rest["frontend.caps"])
 	if capsErr != nil && !forwardable {
 		return nil, capsErr

@@ -13,29 +13,30 @@ import (
 	"github.com/manifold-build/manifold/frontend/dockerfile"
 )
 
-// inputs gives the converter the images that moved stages take files from. dockerfile2llb takes the image of COPY --from=IMAGE and of
+// inputs gives the converter what texts take from the build platform: images that moved stages take files from, images whose compilers are called
+// in accelerated stages, and the program that calls them. dockerfile2llb takes the image of COPY --from=IMAGE and of
 // RUN --mount=from=IMAGE for the target, whatever the stage runs on; so the text of a target has another name for it (dockerfile.Plan, Inputs), and
 // that is a named context whose content is the image for the build platform.
 type inputs struct {
 	build  *build
+	opts   map[string]string // of the request that the converter sees
 	images map[string]string // by the name in the text
 	mu     sync.Mutex
 	states map[string]llb.State
 }
 
-func newInputs(b *build) *inputs {
-	return &inputs{build: b, images: map[string]string{}, states: map[string]llb.State{}}
-}
-
-// of takes note of the images that a file's instructions name, and adds the named contexts to the request's options.
-func (in *inputs) of(f *dockerfile.File, opts map[string]string) {
-	if f == nil {
-		return
+// add makes images known, before anything is converted, and adds the named contexts to the request's options.
+func (in *inputs) add(images map[string]string) {
+	if in == nil {
+		return // nothing is going to be converted
 	}
-	in.images = f.Inputs()
-	for name := range in.images {
+	if in.images == nil {
+		in.images = map[string]string{}
+	}
+	maps.Copy(in.images, images)
+	for name := range images {
 		// dockerui looks a name up without the tag latest.
-		opts["context:"+strings.TrimSuffix(name, ":latest")] = "input:" + name
+		in.opts["context:"+strings.TrimSuffix(name, ":latest")] = "input:" + name
 	}
 }
 
@@ -58,17 +59,30 @@ func (c withInputs) Inputs(ctx context.Context) (map[string]llb.State, error) {
 	if out == nil {
 		out = map[string]llb.State{}
 	}
-	c.inputs.mu.Lock()
-	defer c.inputs.mu.Unlock()
-	for name, image := range c.inputs.images {
-		st, ok := c.inputs.states[name]
-		if !ok {
-			st = c.inputs.build.imageForBuild(ctx, image)
-			c.inputs.states[name] = st
-		}
-		out[name] = st
+	for name := range c.inputs.images {
+		// Only what a text takes is asked for.
+		out[name] = llb.Scratch().Async(func(ctx context.Context, _ llb.State, _ *llb.Constraints) (llb.State, error) {
+			return c.inputs.state(ctx, name)
+		})
 	}
 	return out, nil
+}
+
+// state is an input's content, the same each time.
+func (in *inputs) state(ctx context.Context, name string) (llb.State, error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if st, ok := in.states[name]; ok {
+		return st, nil
+	}
+	st, err := in.build.accelerator()
+	if name != dockerfile.Accelerator {
+		st, err = in.build.imageForBuild(ctx, in.images[name]), nil
+	}
+	if err == nil {
+		in.states[name] = st
+	}
+	return st, err
 }
 
 // imageForBuild is an image for the build platform, as its tag stands when it is first asked for. One that is not there is reported when it is

@@ -91,7 +91,10 @@ func (o offline) target(p platforms.Platform) (*target, error) {
 	if t.group, err = o.open(opts); err != nil {
 		return nil, err
 	}
-	if t.noMounts, err = all.noCacheMounts(p); err != nil {
+	if t.noMounts, err = all.off(optionCacheMounts, p); err != nil {
+		return nil, err
+	}
+	if t.slow, err = all.off(optionAccelerate, p); err != nil {
 		return nil, err
 	}
 	t.strategy, err = all.strategy(p)

@@ -19,6 +19,7 @@ import (
 const (
 	optionStrategy    = "strategy"
 	optionPlatforms   = "platforms"
+	optionAccelerate  = "accelerate"
 	optionCacheMounts = "cache-mounts"
 	optionVerify      = "verify"
 	optionExcept      = "verify-except"
@@ -34,7 +35,7 @@ const (
 
 // optionNames are the options that have a name of their own.
 var optionNames = []string{
-	optionStrategy, optionPlatforms, optionVerify, optionExcept, optionTest, optionCacheMounts, optionParallel, optionFilename, optionTarget,
+	optionStrategy, optionAccelerate, optionPlatforms, optionVerify, optionExcept, optionTest, optionCacheMounts, optionParallel, optionFilename, optionTarget,
 }
 
 // unscoped are the options that cannot be given for some targets only.
@@ -143,9 +144,9 @@ func (s setting) named(name string) (setting, bool, error) {
 		if _, err := platforms.ParseStrategy(s.value); err != nil {
 			return s, true, fmt.Errorf("%s: %w", s.origin, err)
 		}
-	case optionCacheMounts:
+	case optionCacheMounts, optionAccelerate:
 		if s.value != "auto" && s.value != "off" {
-			return s, true, fmt.Errorf("%s: cache-mounts is auto or off, not %q", s.origin, s.value)
+			return s, true, fmt.Errorf("%s: %s is auto or off, not %q", s.origin, name, s.value)
 		}
 	case optionVerify:
 		if s.value != verifyStrict && s.value != verifyWarn && s.value != verifyOff {
@@ -324,9 +325,9 @@ func splitLists(values []string, separators string) []string {
 	return out
 }
 
-// noCacheMounts reports whether a target is built without a mount for Go's build cache.
-func (all settings) noCacheMounts(target platforms.Platform) (bool, error) {
-	s, ok, err := all.lookup(optionCacheMounts, target)
+// off reports whether an option that is auto or off is off for a target.
+func (all settings) off(name string, target platforms.Platform) (bool, error) {
+	s, ok, err := all.lookup(name, target)
 	return ok && s.value == "off", err
 }
 

@@ -132,6 +132,7 @@ func (b *build) planFiles() []*dockerfile.StageError {
 	for _, t := range b.targets {
 		if g := t.group; g.file != nil && g.planner == nil {
 			g.planner = g.file.Open(dockerfile.PlanRequest{Host: b.node(), Targets: b.targetsOf(g), Images: b.images})
+			g.inputs.add(g.planner.Twins())
 		}
 	}
 	for _, g := range b.planned() {
@@ -350,7 +351,7 @@ func (b *build) announce(ctx context.Context) error {
 	return err
 }
 
-// summary is a target's plan in one line, and whether any stage of it was moved.
+// summary is a target's plan in one line, and whether any stage of it was moved or is accelerated.
 func (t *target) summary() (string, bool) {
 	moved := false
 	var parts []string
@@ -358,7 +359,7 @@ func (t *target) summary() (string, bool) {
 		if !s.Executes {
 			continue
 		}
-		moved = moved || s.Strategy == platforms.Cross || s.Strategy == platforms.Shared
+		moved = moved || s.Strategy == platforms.Cross || s.Strategy == platforms.Shared || s.Strategy == platforms.Accelerate
 		parts = append(parts, s.Stage+" "+s.Strategy.String()+" ("+s.Reason+")")
 	}
 	return t.platform.String() + ": " + strings.Join(parts, "; "), moved

@@ -34,6 +34,7 @@ func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
 		if len(back) == 0 || ctx.Err() != nil {
 			return out
 		}
+		was := t.steps()
 		if err := b.putBack(ctx, t, back); err != nil {
 			// The node cannot run the stages on the target, so what happened first is what there is to say.
 			if out.err != nil {
@@ -42,7 +43,7 @@ func (b *build) runTarget(ctx context.Context, t *target, warn bool) built {
 			return built{err: errors.Join(errors.New(back[0].Reason), err)}
 		}
 		for _, r := range back {
-			t.warnAgain(ctx, r)
+			t.warnAgain(ctx, r, was)
 		}
 	}
 }
@@ -101,10 +102,16 @@ func ofTarget(err error, t *target) []*dockerfile.StageError {
 	return slices.DeleteFunc(stageErrors(err), func(se *dockerfile.StageError) bool { return se.Target != t.platform })
 }
 
-// warnAgain says that a stage is run on the target after all, and why.
-func (t *target) warnAgain(ctx context.Context, r dockerfile.PutBack) {
+// warnAgain says that a stage is run on the target after all, or without other compilers, and why.
+func (t *target) warnAgain(ctx context.Context, r dockerfile.PutBack, was []dockerfile.Step) {
 	s := t.group.file.Stages[r.Stage]
-	msg := fmt.Sprintf("stage %s is run on %s after all: %s", s.Title(), t.platform, r.Reason)
+	how := fmt.Sprintf("is run on %s after all", t.platform)
+	if slices.ContainsFunc(was, func(step dockerfile.Step) bool {
+		return step.Index() == r.Stage && step.Strategy == platforms.Accelerate
+	}) {
+		how = fmt.Sprintf("is compiled for %s under emulation after all (if it passes, please report the line)", t.platform)
+	}
+	msg := fmt.Sprintf("stage %s %s: %s", s.Title(), how, r.Reason)
 	t.group.src.Warn(ctx, linter.LintFormatShort(RuleBuiltAgain, msg, s.Line), warnOpts(lineRange(s.Line), nil, ""))
 }
 
@@ -154,7 +161,7 @@ func (t *target) checks() []dockerfile.Check {
 
 // inVain lists the stages to put back after a failure.
 func (b *build) inVain(ctx context.Context, t *target, out built) []dockerfile.PutBack {
-	if !t.planned || t.strategy != platforms.Auto || ctx.Err() != nil {
+	if !t.planned || t.strategy != platforms.Auto && t.strategy != platforms.Accelerate || ctx.Err() != nil {
 		return nil
 	}
 	if gate, ok := errors.AsType[*GateError](out.err); ok {

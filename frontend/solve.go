@@ -16,6 +16,8 @@ import (
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/result"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
 )
 
 // built is one target's outcome.
@@ -96,6 +98,9 @@ func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
 	converted, err := dockerfile2llb.Dockerfile2LLB(ctx, t.text, opt)
 	if err != nil {
 		return built{err: withLocations(err, t.group.src.SourceMap)}
+	}
+	for i, h := range converted.Image.History {
+		converted.Image.History[i].CreatedBy = dockerfile.Unaccelerated(h.CreatedBy)
 	}
 	def, err := converted.State.Marshal(ctx)
 	if err != nil {

@@ -3,6 +3,7 @@ package integration
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"debug/buildinfo"
 	"debug/elf"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -27,8 +29,9 @@ import (
 // for the same architecture, of the same modules and with the same settings, cgo's apart. A third of the cases is built, another one each day;
 // MANIFOLD_DIFFERENTIAL=all builds them all, and a name that one alone.
 //
-// A case's comment may say "expect: stays" (no stage is moved) "expect: back" (a stage is moved in vain and put back), or "expect: pinned" (the
-// user has put a stage on the build platform).
+// A case's comment may say "expect: stays" (no stage is moved) "expect: back" (a stage is moved in vain and put back), "expect: pinned" (the
+// user has put a stage on the build platform), or "expect: accelerated" (a stage stays, and other compilers are called in it): then what Go's
+// compilers wrote has to be the same to the last byte too.
 func TestMovedIsWhatEmulationMakes(t *testing.T) {
 	sb := sandbox.Start(t)
 	files, err := filepath.Glob("testdata/differential/*.txtar")
@@ -54,7 +57,11 @@ func TestMovedIsWhatEmulationMakes(t *testing.T) {
 			_, expect, _ := strings.Cut(string(archive.Comment), "expect: ")
 			expect = strings.TrimSpace(expect)
 			moved := exported(t, sb, dir, "auto", expect)
-			if expect != "pinned" {
+			switch expect {
+			case "pinned":
+			case "accelerated":
+				expect = "emulated"
+			default:
 				expect = "stays"
 			}
 			emulated := exported(t, sb, dir, "emulate", expect)
@@ -65,7 +72,10 @@ func TestMovedIsWhatEmulationMakes(t *testing.T) {
 	}
 }
 
-// exported builds a folder for linux/arm64 and describes each file of the result. What becomes of the stages has to be as expected: "stays", "back", "pinned" or moved.
+// movedStage matches what a build says of a stage that it moves.
+var movedStage = regexp.MustCompile(`\[manifold\] linux/arm64:.* (cross|shared) \(`)
+
+// exported builds a folder for linux/arm64 and describes each file of the result. What becomes of the stages has to be as expected: "stays", "back", "pinned", "accelerated", "emulated" or moved.
 func exported(t *testing.T, sb *sandbox.Sandbox, dir, strategy, expect string) map[string]string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "rootfs.tar")
@@ -76,9 +86,10 @@ func exported(t *testing.T, sb *sandbox.Sandbox, dir, strategy, expect string) m
 	if res.Code != 0 {
 		t.Fatalf("%s: exit code %d\n%s", strategy, res.Code, res.Stderr)
 	}
-	moved, back := strings.Contains(res.Stderr, "[manifold] linux/arm64:"), strings.Contains(res.Stderr, "after all")
-	if moved != (expect != "stays") || back != (expect == "back") {
-		t.Fatalf("%s, expected %q: moved %v, put back %v\n%s", strategy, expect, moved, back, res.Stderr)
+	moved, back := movedStage.MatchString(res.Stderr), strings.Contains(res.Stderr, "after all")
+	accelerated, exact := strings.Contains(res.Stderr, " accelerate ("), expect == "accelerated" || expect == "emulated"
+	if moved != (expect != "stays" && !exact) || back != (expect == "back") || exact && accelerated != (expect == "accelerated") {
+		t.Fatalf("%s, expected %q: moved %v, put back %v, accelerated %v\n%s", strategy, expect, moved, back, accelerated, res.Stderr)
 	}
 	f, err := os.Open(out)
 	if err != nil {
@@ -98,7 +109,11 @@ func exported(t *testing.T, sb *sandbox.Sandbox, dir, strategy, expect string) m
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[h.Name] = fmt.Sprintf("%c %o %d:%d %s %v\n%s", h.Typeflag, h.Mode, h.Uid, h.Gid, h.Linkname, h.PAXRecords, describe(t, content))
+		is := describe(t, content)
+		if exact {
+			is = fmt.Sprintf("%s\nsha256 %x", is, sha256.Sum256(content))
+		}
+		files[h.Name] = fmt.Sprintf("%c %o %d:%d %s %v\n%s", h.Typeflag, h.Mode, h.Uid, h.Gid, h.Linkname, h.PAXRecords, is)
 	}
 }
 

@@ -223,7 +223,7 @@ func TestStrategyText(t *testing.T) {
 		}
 	}
 	_, err := platforms.ParseStrategy("emulated")
-	if want := `invalid strategy "emulated": it is one of auto, native, emulate, cross; did you mean "emulate"?`; err == nil || err.Error() != want {
+	if want := `invalid strategy "emulated": it is one of auto, native, emulate, cross, accelerate; did you mean "emulate"?`; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
 	if _, err := platforms.ParseStrategy("shared"); err == nil {

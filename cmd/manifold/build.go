@@ -62,7 +62,7 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	var result builder.Result
 	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
 		r.Progress = progress
-		result, err = builder.Builder{Node: node, Registry: f.registry(), CacheDir: cacheDir(), Program: ownProgram()}.Build(ctx, r)
+		result, err = builder.Builder{Node: node, Registry: f.registry(), CacheDir: cacheDir(), Program: ownProgram(), Accelerator: accelerator()}.Build(ctx, r)
 		return err
 	})
 	if err != nil {

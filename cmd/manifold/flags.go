@@ -31,6 +31,7 @@ type buildFlags struct {
 	stages       []string
 	strategies   []string
 	cacheMounts  []string
+	accelerate   []string
 	parallelism  int
 	verify       []string
 	except       []string
@@ -63,10 +64,11 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.platforms, "platform", nil, "platforms to build for, for example linux/amd64,linux/arm64 (\"local\" is the node's own)")
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "Dockerfile (- is standard input), or PLATFORM=Dockerfile (default CONTEXT/Dockerfile)")
 	fs.StringArrayVar(&f.stages, "target", nil, "stage to build, or PLATFORM=stage (default the last one)")
-	fs.StringArrayVar(&f.strategies, "strategy", nil, "how stages are run: auto, native, cross or emulate, or PLATFORM=strategy")
+	fs.StringArrayVar(&f.strategies, "strategy", nil, "how stages are run: auto, native, cross, accelerate or emulate, or PLATFORM=strategy")
 	fs.StringArrayVar(&f.verify, "verify", nil, "what becomes of an image that is not for its platform: strict (refused), warn or off, or PLATFORM=off (default strict)")
 	fs.StringArrayVar(&f.except, "verify-except", nil, "paths that may hold another machine's code, as in .dockerignore, or PLATFORM=GLOB")
 	fs.StringArrayVar(&f.tests, "test", nil, "a command that has to pass in each target's image before it leaves the node, or PLATFORM=COMMAND")
+	fs.StringArrayVar(&f.accelerate, "accelerate", nil, "call the build platform's compilers in stages that run on an emulated target: auto or off, or PLATFORM=off (default auto)")
 	fs.StringArrayVar(&f.cacheMounts, "cache-mounts", nil, "mount Go's build cache where a moved stage compiles: auto or off, or PLATFORM=off (default auto)")
 	fs.IntVar(&f.parallelism, "max-parallelism", 0, "how many targets are built at once (default: the node's CPUs where they are compiled for, else all)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "build argument NAME=VALUE, or PLATFORM:NAME=VALUE; NAME alone takes the environment's value")
@@ -195,7 +197,7 @@ func (f *buildFlags) overrides(r *builder.Request) error {
 			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Stage: stage})
 		}
 	}
-	if err := f.cacheMountOverrides(r); err != nil {
+	if err := f.switches(r); err != nil {
 		return err
 	}
 	if err := f.gate(r); err != nil {
@@ -224,25 +226,35 @@ func (f *buildFlags) overrides(r *builder.Request) error {
 	return nil
 }
 
-// cacheMountOverrides reads --cache-mounts auto, off, PLATFORM=auto and PLATFORM=off.
-func (f *buildFlags) cacheMountOverrides(r *builder.Request) error {
-	for _, v := range f.cacheMounts {
+// switches reads --cache-mounts and --accelerate: auto, off, PLATFORM=auto and PLATFORM=off.
+func (f *buildFlags) switches(r *builder.Request) error {
+	return errors.Join(
+		readSwitch("--cache-mounts", f.cacheMounts, func(value string) { r.CacheMounts = value }, func(p platforms.Pattern, value string) {
+			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, CacheMounts: value})
+		}),
+		readSwitch("--accelerate", f.accelerate, func(value string) { r.Accelerate = value }, func(p platforms.Pattern, value string) {
+			r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, Accelerate: value})
+		}))
+}
+
+func readSwitch(flag string, values []string, all func(string), some func(platforms.Pattern, string)) error {
+	for _, v := range values {
 		scope, value, scoped := strings.Cut(v, "=")
 		if !scoped {
 			value = v
 		}
 		if value != "auto" && value != "off" {
-			return fmt.Errorf("--cache-mounts is auto or off, or PLATFORM=off, not %q", v)
+			return fmt.Errorf("%s is auto or off, or PLATFORM=off, not %q", flag, v)
 		}
 		if !scoped {
-			r.CacheMounts = value
+			all(value)
 			continue
 		}
 		p, err := platforms.ParsePattern(scope)
 		if err != nil {
-			return fmt.Errorf("--cache-mounts %s: %w", v, err)
+			return fmt.Errorf("%s %s: %w", flag, v, err)
 		}
-		r.PerTarget = append(r.PerTarget, builder.Override{Pattern: p, CacheMounts: value})
+		some(p, value)
 	}
 	return nil
 }

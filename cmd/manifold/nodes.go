@@ -51,6 +51,15 @@ func ownProgram() string {
 	return name
 }
 
+// accelerator is the command manifold-accel that lies beside this program; empty if there is none.
+func accelerator() string {
+	name := filepath.Join(filepath.Dir(ownProgram()), "manifold-accel")
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return name
+}
+
 // scanCommand is how BuildKit runs this program for the gate.
 func scanCommand() *cobra.Command {
 	return &cobra.Command{

@@ -70,7 +70,7 @@ func (f *buildFlags) plan(ctx context.Context, s streams, dir string) (plan fron
 	}
 	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
 		r.Progress = progress
-		plan, err = builder.Builder{Node: node}.Plan(ctx, r)
+		plan, err = builder.Builder{Node: node, Accelerator: accelerator()}.Plan(ctx, r)
 		return err
 	})
 	return plan, err

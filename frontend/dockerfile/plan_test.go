@@ -147,7 +147,7 @@ func readCase(t *testing.T, a *txtar.Archive) planCase {
 	c := planCase{comment: a.Comment, src: a.Files[0].Data}
 	host, targets := "linux/amd64,linux/386,linux/arm64,linux/arm/v7,linux/s390x", "linux/amd64,linux/arm64"
 	var target dockerfile.Target
-	target.BuildArgs = map[string]string{}
+	target.BuildArgs, target.NoAccelerate = map[string]string{}, true // but where a case is about it
 	for line := range strings.Lines(string(a.Comment)) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), ": ")
 		if !ok || strings.HasPrefix(line, "#") {
@@ -179,6 +179,8 @@ func readCase(t *testing.T, a *txtar.Archive) planCase {
 		case "image-env":
 			image, env, _ := strings.Cut(value, " ")
 			c.req.Images = map[string]dockerfile.BaseImage{image: {Env: strings.Fields(env), WorkingDir: "/go"}}
+		case "accelerate":
+			target.NoAccelerate = value == "off"
 		case "cache-mounts":
 			target.NoCacheMounts = value == "off"
 		case "arg":

@@ -10,8 +10,10 @@ import (
 // daemons: PATH, BUILDKIT_HOST and REGISTRY.
 func (b *Bench) Env(ctx context.Context) ([]string, error) {
 	own := filepath.Join(b.Dir, "bin")
-	if _, err := build(ctx, own, "./cmd/manifold"); err != nil {
-		return nil, err
+	for _, command := range []string{"./cmd/manifold", "./cmd/manifold-accel"} {
+		if _, err := build(ctx, own, command); err != nil {
+			return nil, err
+		}
 	}
 	return []string{
 		"PATH=" + own + ":" + b.Bin + ":" + os.Getenv("PATH"),

@@ -50,21 +50,29 @@ func FrontendLayout(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	return frontendLayout(dir, path)
-}
-
-// frontendLayout writes a frontend image FROM scratch around a program.
-func frontendLayout(dir, path string) error {
-	binary, err := os.ReadFile(path)
+	launcher, err := build(ctx, dir+".bin", "./cmd/manifold-accel")
 	if err != nil {
 		return err
 	}
+	return frontendLayout(dir, path, launcher)
+}
+
+// frontendLayout writes a frontend image FROM scratch around a program, with others beside it.
+func frontendLayout(dir, path string, others ...string) error {
 	l, err := newLayout(dir)
 	if err != nil {
 		return err
 	}
+	files := []entry{folder("bin")}
+	for _, p := range append([]string{path}, others...) {
+		binary, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		files = append(files, program("bin/"+filepath.Base(p), binary))
+	}
 	name := "bin/" + filepath.Base(path)
-	layer, err := l.addFiles([]entry{folder("bin"), program(name, binary)})
+	layer, err := l.addFiles(files)
 	if err != nil {
 		return err
 	}

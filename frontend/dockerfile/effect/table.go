@@ -45,6 +45,8 @@ type row struct {
 	flags string
 	// also reads what the command's nature does not say. Nil means that it says it all.
 	also func(c Call, a arguments, e *Effect)
+	// compiles says that the command compiles, or may run what does, although its nature is not builds.
+	compiles bool
 	// of is the toolchain that is told its target. Nil means that nature says it all.
 	of func(*Toolchains) toolchain
 
@@ -100,11 +102,11 @@ var table = []row{
 	// What asks about the machine, or works for it alone.
 	{names: "arch dpkg dpkg-architecture dpkg-query dpkg-deb rpm rpm2cpio lscpu getconf lshw dmidecode systeminfo config.guess", nature: asks},
 	{names: "ldd ldconfig patchelf file readelf objdump nm gdb ltrace strace qemu-user", nature: asks, why: "looks at programs of the machine"},
-	{names: "strip objcopy gcc g++ cc c++ cpp clang clang++ ld lld gold as ar ranlib tcc musl-gcc", nature: asks, why: "works for the machine it runs on"},
-	{names: "cmake ctest configure ninja meson autoconf autoreconf automake libtool bazel bazelisk scons xmake", nature: asks, why: "builds for the machine it runs on"},
+	{names: "strip objcopy gcc g++ cc c++ cpp clang clang++ ld lld gold as ar ranlib tcc musl-gcc", nature: asks, compiles: true, why: "works for the machine it runs on"},
+	{names: "cmake ctest configure ninja meson autoconf autoreconf automake libtool bazel bazelisk scons xmake", nature: asks, compiles: true, why: "builds for the machine it runs on"},
 	{names: "jlink jpackage native-image gu", nature: asks, why: "makes a program for the machine it runs on"},
-	{names: "node-gyp node-pre-gyp prebuild-install electron-builder electron-packager pkg nexe", nature: asks, why: "builds for the machine it runs on"},
-	{names: "sh bash ash dash ksh zsh . source", nature: asks, why: "runs a script that the Dockerfile does not hold"},
+	{names: "node-gyp node-pre-gyp prebuild-install electron-builder electron-packager pkg nexe", nature: asks, compiles: true, why: "builds for the machine it runs on"},
+	{names: "sh bash ash dash ksh zsh . source", nature: asks, compiles: true, why: "runs a script that the Dockerfile does not hold"},
 
 	// Node, and the tools that come with it.
 	{names: "npm pnpm yarn yarnpkg npx pnpx bunx", nature: builds, unless: nativeNode, leaves: "node_modules", also: readNPM, flags: "--prefix -C -w --workspace --filter --cache --registry -p --package -c --call --cwd --dir"},
@@ -127,11 +129,11 @@ var table = []row{
 	{names: "protoc buf flatc thrift bison flex yacc composer gofmt msgfmt gettext", nature: builds},
 
 	// Toolchains that are told their target.
-	{names: "go", of: func(t *Toolchains) toolchain { return &t.Go }},
-	{names: "make gmake", of: func(t *Toolchains) toolchain { return makeToolchain{&t.Go} }},
+	{names: "go", compiles: true, of: func(t *Toolchains) toolchain { return &t.Go }},
+	{names: "make gmake", compiles: true, of: func(t *Toolchains) toolchain { return makeToolchain{&t.Go} }},
 	{names: "uname", of: func(*Toolchains) toolchain { return uname{} }},
 	{names: "dotnet", of: func(*Toolchains) toolchain { return dotnet{} }},
-	{names: "cargo", of: func(t *Toolchains) toolchain { return &t.Rust }},
+	{names: "cargo", compiles: true, of: func(t *Toolchains) toolchain { return &t.Rust }},
 	{names: "rustup", of: func(t *Toolchains) toolchain { return rustup{&t.Rust} }},
 }
 
@@ -184,6 +186,22 @@ func (r row) read(t *Toolchains, c Call, e *Effect) {
 		copyFiles(c, a, e)
 	case plain:
 		plainFiles(c, a, e)
+	}
+}
+
+// compileless are the commands of go and cargo that compile nothing.
+var compileless = strings.Fields("env version mod fmt clean work help doc fetch vendor update metadata init new search tree generate-lockfile")
+
+// MayCompile reports whether a command compiles, or runs what may: a program that is not known, a script, a build tool.
+func (c Call) MayCompile() bool {
+	r, known := rows[c.Name]
+	switch {
+	case !known || !script.Known(c.Words[0]):
+		return true
+	case r.of != nil:
+		return r.compiles && (len(c.Words) < 2 || !slices.Contains(compileless, c.Words[1]))
+	default:
+		return r.compiles || r.nature == builds
 	}
 }
 

@@ -39,6 +39,7 @@ func Agree(graphs []*Graph) map[*Graph]bool {
 			g.agreeNative(auto)
 			changed[g] = g.agreesAnew() || changed[g]
 		}
+		g.accelerate()
 	}
 	return changed
 }

@@ -22,14 +22,20 @@ func (g *Graph) Decide() {
 		g.auto()
 	case g.Target.Strategy == platforms.Cross && g.Foreign():
 		g.cross()
+	case g.Target.Strategy == platforms.Accelerate:
+		g.accelerate()
 	}
 	for _, n := range g.nodes {
 		n.decided = n.Move
 	}
 }
 
-// PutBack takes note that stages were moved in vain for this target.
+// PutBack takes note that a stage was moved, or accelerated, in vain for this target.
 func (g *Graph) PutBack(stageIndex int, reason string) {
+	if _, again := g.putBack[stageIndex]; again || g.nodes[stageIndex].Move.Accelerated {
+		g.emulated[stageIndex] = reason
+		return
+	}
 	g.putBack[stageIndex] = effect.Reason{Line: g.nodes[stageIndex].Line, Why: effect.PutBack, Clause: reason}
 }
 

@@ -25,6 +25,8 @@ type Target struct {
 	Contexts []string
 	// NoCacheMounts leaves moved Go stages without a cache mount for Go's build cache (cache-mounts=off).
 	NoCacheMounts bool
+	// NoAccelerate leaves the compilers of stages that run on the target emulated (accelerate=off, or a node that cannot do otherwise).
+	NoAccelerate bool
 }
 
 // Graph is a file's stages as one target sees them, variables expanded.
@@ -42,6 +44,7 @@ type Graph struct {
 	contexts   []context
 	answers    map[int]map[stage.Question]stage.Answer // by stage
 	putBack    map[int]effect.Reason                   // stages that were moved in vain, and why
+	emulated   map[int]string                          // stages that were accelerated in vain, and why
 	needed     []*Node
 	shared     *Shared
 	agreed     []agreed // see agreesAnew
@@ -76,7 +79,7 @@ func Open(f *source.File, host platforms.Host, t Target, images map[string]stage
 	g := &Graph{
 		shared: shared, target: effect.NewTarget(t.Platform),
 		File: f, Target: t, Host: host, images: images, predefined: Predefined(host.Native, t.Platform), contexts: contextsOf(t.Contexts),
-		answers: map[int]map[stage.Question]stage.Answer{}, putBack: map[int]effect.Reason{},
+		answers: map[int]map[stage.Question]stage.Answer{}, putBack: map[int]effect.Reason{}, emulated: map[int]string{},
 	}
 	var err error
 	if g.global, err = globalValues(f, host.Native, t, g.predefined); err != nil {

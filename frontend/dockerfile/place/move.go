@@ -17,6 +17,8 @@ type Move struct {
 	Strategy platforms.Strategy
 	// Told: the stage runs on its target, which the node executes itself, and is told what it is told for the other targets.
 	Told bool
+	// Accelerated: the stage runs on its target, and its compilers are those of the build platform.
+	Accelerated bool
 	// Edits are of its RUN instructions, by line; nil if there are none.
 	Edits map[int]*stage.Edit
 	// Questions are open, and Check is what is to be looked at when the stage has run; nil if nothing is.

@@ -6,6 +6,7 @@ import (
 	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
 	"github.com/manifold-build/manifold/frontend/dockerfile/source"
 	"github.com/manifold-build/manifold/frontend/dockerfile/stage"
+	"github.com/manifold-build/manifold/internal/accel"
 )
 
 // What is put into RUN instructions, so that they work for the target on the build platform.
@@ -13,6 +14,9 @@ import (
 // prefix is what a script begins with. It ends so that a command can follow on the same line.
 func prefix(e *stage.Edit) string {
 	var b strings.Builder
+	if e.Twin != "" {
+		b.WriteString(accelerate)
+	}
 	if len(e.Unset) > 0 {
 		b.WriteString("unset " + strings.Join(e.Unset, " ") + "; ")
 	}
@@ -37,6 +41,17 @@ func prefix(e *stage.Edit) string {
 		b.WriteString(installLink(e.Install))
 	}
 	return b.String()
+}
+
+// accelerate has a shell call other compilers, if they are found to be the same.
+const accelerate = `eval "$(` + accel.Bin + "/" + accel.Name + ` env)"; `
+
+// accelerateWords do the same for an instruction in exec form.
+var accelerateWords = []string{accel.Bin + "/" + accel.Name, "exec"}
+
+// Unaccelerated is the text of an instruction, or its words, without what acceleration puts before it: what an image's history is to say.
+func Unaccelerated(text string) string {
+	return strings.NewReplacer(accelerate, "", strings.Join(accelerateWords, " ")+" ", "").Replace(text)
 }
 
 // installLink has a cross-compiling go install put its programs where a native one does.
@@ -64,6 +79,8 @@ func editsOf(r *source.Run, e *stage.Edit) []source.Edit {
 		if p := prefix(e); p != "" && r.Editable() {
 			out = append(out, r.Prepend(p))
 		}
+	case e.Twin != "" && r.Editable():
+		out = append(out, r.PrependWords(accelerateWords))
 	case len(e.Env)+len(e.Unset) > 0 && r.Editable():
 		words := []string{"env"}
 		for _, name := range e.Unset {
@@ -76,6 +93,9 @@ func editsOf(r *source.Run, e *stage.Edit) []source.Edit {
 	}
 	if e.CacheDir != "" {
 		out = append(out, r.AddFlag("--mount=type=cache,target="+e.CacheDir))
+	}
+	if e.Twin != "" {
+		out = append(out, r.AddFlag("--mount=type=bind,from="+stage.Accelerator+",target="+accel.Bin+" --mount=type=bind,from="+e.Twin+",target="+accel.Twin))
 	}
 	return out
 }

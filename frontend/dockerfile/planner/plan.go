@@ -302,7 +302,10 @@ func (p *Planner) describe(t *planned, out *Plan) []*StageError {
 // add notes what moving a stage takes.
 func (out *Plan) add(g *place.Graph, n *place.Node) {
 	m := n.Move
-	if !m.Moved && !m.Told {
+	if !m.Moved && g.Compiles(n) {
+		out.Bases = appendNew(out.Bases, n.Root().Image)
+	}
+	if !m.Moved && !m.Told && !m.Accelerated {
 		return
 	}
 	target := g.Target.Platform
@@ -331,6 +334,24 @@ func appendNew(list []string, s string) []string {
 	return append(list, s)
 }
 
+// Twins lists the images whose copies for the build platform a text may take compilers from, by the names that it has for them, and the program that
+// calls those. They do not change while the file is planned.
+func (p *Planner) Twins() map[string]string {
+	out := map[string]string{}
+	for _, t := range p.list {
+		if t.graph == nil || t.target.NoAccelerate {
+			continue
+		}
+		for _, n := range t.graph.Needed() {
+			if n.Parent == nil && len(n.Image) > 0 {
+				out[stage.InputName(n.Image)] = n.Image
+			}
+		}
+		out[stage.Accelerator] = ""
+	}
+	return out
+}
+
 // Planner is what made the plan; nil for the zero value. Its texts are those of its latest plan.
 func (out *Plan) Planner() *Planner { return out.planner }
 
@@ -353,11 +374,11 @@ func (p *Planner) ChangedAt(target platforms.Platform, path string) []int {
 func (p *Planner) changed(target platforms.Platform, among func(*place.Graph) []*place.Node) []int {
 	var out []int
 	for _, t := range p.list {
-		if t.graph == nil || t.target.Platform != target || t.target.Strategy != platforms.Auto {
+		if t.graph == nil || t.target.Platform != target || t.target.Strategy != platforms.Auto && t.target.Strategy != platforms.Accelerate {
 			continue
 		}
 		for _, n := range among(t.graph) {
-			if n.Move.Moved || n.Move.Told && len(n.Move.Edits) > 0 {
+			if n.Move.Moved || n.Move.Accelerated || n.Move.Told && len(n.Move.Edits) > 0 {
 				out = append(out, n.Index)
 			}
 		}

@@ -22,6 +22,7 @@ func (p *Planner) step(g *place.Graph, n *place.Node) Step {
 	case root.Platform != "":
 		s.Strategy = pinnedStrategy(s.Platform, s.Target, p.host)
 		s.Reason = fmt.Sprintf("--platform=%s on line %d", root.Platform, root.Line)
+		s.accelerated(g, m)
 	case m.Moved:
 		s.Strategy, s.Reason, s.Moved = m.Strategy, m.Because.String(), true
 		s.Probes = openKinds(m)
@@ -39,11 +40,19 @@ func (p *Planner) step(g *place.Graph, n *place.Node) Step {
 		default:
 			s.Reason = "runs on " + s.Target.String()
 		}
+		s.accelerated(g, m)
 	}
 	if !s.Executes {
 		s.Reason = "nothing is run in it"
 	}
 	return s
+}
+
+// accelerated says of a stage on an emulated target that it compiles by other means.
+func (s *Step) accelerated(g *place.Graph, m place.Move) {
+	if m.Accelerated {
+		s.Strategy, s.Reason = platforms.Accelerate, "compilers of "+g.Build().String()+" make its code; "+s.Reason
+	}
 }
 
 // openKinds lists what is still to be found out about a stage, each kind once.

@@ -74,6 +74,8 @@ type Reading struct {
 	Files    *Files
 	// End is what holds at its end.
 	End World
+	// Compiles are the lines of the RUN instructions that compile, or run what may, and can be told of other compilers.
+	Compiles []int
 	// PureByPlan says that some command is told CGO_ENABLED=0 by the plan and not by the Dockerfile.
 	PureByPlan bool
 
@@ -125,11 +127,14 @@ type Edit struct {
 	CacheDir string
 	// Cargo is the Rust target that a plain cargo build is told; empty if none is needed.
 	Cargo string
+	// Twin is the name of the named context with the build platform's copy of the image that the stage begins with, whose compilers are to be called
+	// in the place of the stage's own; empty if they are not.
+	Twin string
 }
 
 // IsZero reports whether there is nothing to change.
 func (e Edit) IsZero() bool {
-	return len(e.Env) == 0 && len(e.Unset) == 0 && e.Install == nil && e.CacheDir == "" && e.Cargo == ""
+	return len(e.Env) == 0 && len(e.Unset) == 0 && e.Install == nil && e.CacheDir == "" && e.Cargo == "" && e.Twin == ""
 }
 
 // Covers reports whether what is taken may have put a file at a path of the stage that takes it.

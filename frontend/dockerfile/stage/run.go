@@ -66,6 +66,7 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 		}
 		in.command(i, c)
 	}
+	in.noteCompilers()
 	if g := in.askedLast; g != nil {
 		q := Question{Kind: effect.Cgo, Line: r.Line}
 		if g.Chain {
@@ -74,6 +75,17 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 		in.ask(q, g.Call, *g)
 	}
 	in.finish()
+}
+
+// noteCompilers notes a RUN instruction in which compilers may be called.
+func (f *runFold) noteCompilers() {
+	may := len(f.read.Problems) > 0 || slices.ContainsFunc(f.read.Commands, func(c script.Command) bool {
+		return effect.Call{Command: c, Name: effect.NameOf(c.Words[0])}.MayCompile()
+	})
+	again := slices.ContainsFunc(f.run.Mounts, func(m source.Mount) bool { return m.From == Accelerator }) // in a text that was made here
+	if may && !again && f.run.Editable() && !slices.Contains(f.out.Compiles, f.run.Line) {
+		f.out.Compiles = append(f.out.Compiles, f.run.Line)
+	}
 }
 
 // maxJudged is how many commands of a script are judged that cannot be read to its end.
