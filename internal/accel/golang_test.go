@@ -47,7 +47,7 @@ var static = sync.OnceValues(func() ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	cmd := exec.Command("go", "build", "-o", dir+"/accel", "../../cmd/manifold-accel") //nolint:noctx // once for all tests
+	cmd := exec.Command("go", "build", "-o", dir+"/accel", "../../cmd/manifold-accel")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out)
