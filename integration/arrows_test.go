@@ -15,6 +15,7 @@ func TestImportArrows(t *testing.T) {
 		"verify":                {module + "index", module + "frontend", module + "builder", module + "cmd", "github.com/moby/buildkit"},
 		"frontend/dockerfile":   {module + "index", module + "builder", module + "cmd", buildkit},
 		"frontend":              {module + "index", module + "builder", module + "cmd"},
+		"internal/accel":        {module, "github.com/", "golang.org/"},
 		"index":                 {module + "frontend", module + "builder", module + "cmd", "github.com/moby/buildkit"},
 		"builder":               {module + "cmd"},
 		"cmd/manifold":          {module + "integration", module + "examples"},

@@ -1,0 +1,3 @@
+module example.com/accelerate
+
+go 1.26
