@@ -32,7 +32,9 @@ type TargetError struct {
 }
 
 // Error names the target and, where they are known, stage, file and line before what happened.
-func (e *TargetError) Error() string { return e.Target.String() + e.place() + ": " + e.Err.Error() }
+func (e *TargetError) Error() string {
+	return e.Target.String() + e.place() + ": " + dockerfile.Unaccelerated(e.Err.Error())
+}
 
 // place is ": stage NAME (FILE:LINE)", as far as it is known.
 func (e *TargetError) place() string {

@@ -88,6 +88,9 @@ func (b *build) runAll(ctx context.Context) []built {
 	return done
 }
 
+// customName is the key of a step's name in the description of its vertex (llb.WithCustomName).
+const customName = "llb.customname"
+
 // solveTarget converts one target's text and solves it.
 func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
 	opt := t.group.convertOpt(ctx, b.client, warn)
@@ -105,6 +108,11 @@ func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
 	def, err := converted.State.Marshal(ctx)
 	if err != nil {
 		return built{err: fmt.Errorf("marshalling the LLB definition: %w", err)}
+	}
+	for _, m := range def.Metadata {
+		if name, ok := m.Description[customName]; ok {
+			m.Description[customName] = dockerfile.Unaccelerated(name)
+		}
 	}
 	// Without Evaluate the target would only be run by the exporter, whose first failure hides all others, or by the gate, without cache imports.
 	res, err := b.client.Solve(ctx, client.SolveRequest{

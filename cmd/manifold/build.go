@@ -68,6 +68,9 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	if err != nil {
 		return err
 	}
+	if !f.quiet {
+		missAccelerator(s, result.Steps)
+	}
 	return f.report(s, r, result)
 }
 

@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/manifold-build/manifold/builder"
 	"github.com/manifold-build/manifold/frontend"
+	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -58,6 +60,14 @@ func accelerator() string {
 		return ""
 	}
 	return name
+}
+
+// missAccelerator says that the command is not there, where a stage is emulated that it might have accelerated.
+func missAccelerator(s streams, steps []dockerfile.Step) {
+	emulated := slices.ContainsFunc(steps, func(step dockerfile.Step) bool { return step.Executes && step.Strategy == platforms.Emulate })
+	if emulated && accelerator() == "" {
+		fmt.Fprintln(s.err, "note: no manifold-accel beside manifold, so no stage is accelerated: go install github.com/manifold-build/manifold/cmd/...@latest")
+	}
 }
 
 // scanCommand is how BuildKit runs this program for the gate.

@@ -73,5 +73,6 @@ func (f *buildFlags) plan(ctx context.Context, s streams, dir string) (plan fron
 		plan, err = builder.Builder{Node: node, Accelerator: accelerator()}.Plan(ctx, r)
 		return err
 	})
+	missAccelerator(s, plan.Steps)
 	return plan, err
 }

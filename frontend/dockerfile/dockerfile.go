@@ -77,7 +77,7 @@ func Predefined(build, target platforms.Platform) map[string]string {
 // Accelerator is the name under which texts take the program that calls compilers of the build platform in the place of a stage's own.
 const Accelerator = stage.Accelerator
 
-// Unaccelerated is what an image's history is to say of an instruction; see [planner.Unaccelerated].
+// Unaccelerated is what people are to read of an accelerated instruction; see [planner.Unaccelerated].
 func Unaccelerated(text string) string { return planner.Unaccelerated(text) }
 
 // File is a parsed Dockerfile. It is immutable.

@@ -13,10 +13,15 @@ import (
 // that the stage begins with, for the build platform; whether the two hold the same release is found out where they are called.
 func (g *Graph) accelerate() {
 	for _, n := range g.needed {
-		image := n.Root().Image
-		if !g.Compiles(n) || !g.hasCompilers(image) {
+		if !g.Compiles(n) {
 			continue
 		}
+		holders := g.CompilersFrom(n)
+		i := slices.IndexFunc(holders, g.hasCompilers)
+		if i < 0 {
+			continue
+		}
+		image := holders[i]
 		if _, vain := g.emulated[n.Index]; vain {
 			continue
 		}
@@ -43,6 +48,20 @@ func (g *Graph) Compiles(n *Node) bool {
 		return false
 	}
 	return len(n.RunLines) > 0 && len(g.Reading(n).Compiles) > 0
+}
+
+// CompilersFrom lists the images that the compilers of a stage may come from: the one that it begins with, and those that it and the stages that it is
+// built FROM copy files from.
+func (g *Graph) CompilersFrom(n *Node) []string {
+	out := []string{n.Root().Image}
+	for m := n; m != nil; m = m.Parent {
+		for _, in := range g.Reading(m).Inputs {
+			if !slices.Contains(out, in.Name) {
+				out = append(out, in.Name)
+			}
+		}
+	}
+	return out
 }
 
 // hasCompilers reports whether an image may hold compilers whose twins are used, for the build platform too.

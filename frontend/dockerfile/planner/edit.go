@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
@@ -49,9 +50,24 @@ const accelerate = `eval "$(` + accel.Bin + "/" + accel.Name + ` env)"; `
 // accelerateWords do the same for an instruction in exec form.
 var accelerateWords = []string{accel.Bin + "/" + accel.Name, "exec"}
 
-// Unaccelerated is the text of an instruction, or its words, without what acceleration puts before it: what an image's history is to say.
+// accelerateMounts are the flags that an accelerated instruction has besides its own.
+func accelerateMounts(twin string) string {
+	return "--mount=type=bind,from=" + stage.Accelerator + ",target=" + accel.Bin + " --mount=type=bind,from=" + twin + ",target=" + accel.Twin
+}
+
+var (
+	mountsPattern = regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(accelerateMounts("NAME")), "NAME", `\S+`) + " ?")
+	unaccelerated = strings.NewReplacer(accelerate, "", strings.ReplaceAll(accelerate, `"`, `\"`), "", strings.Join(accelerateWords, " ")+" ", "",
+		`"`+strings.Join(accelerateWords, `", "`)+`", `, "")
+)
+
+// Unaccelerated is the text of an instruction, or its words, without what acceleration puts before it: what an image's history, the name of a step and an
+// error are to say.
 func Unaccelerated(text string) string {
-	return strings.NewReplacer(accelerate, "", strings.Join(accelerateWords, " ")+" ", "").Replace(text)
+	if !strings.Contains(text, accel.Bin) {
+		return text
+	}
+	return unaccelerated.Replace(mountsPattern.ReplaceAllString(text, ""))
 }
 
 // installLink has a cross-compiling go install put its programs where a native one does.
@@ -95,7 +111,7 @@ func editsOf(r *source.Run, e *stage.Edit) []source.Edit {
 		out = append(out, r.AddFlag("--mount=type=cache,target="+e.CacheDir))
 	}
 	if e.Twin != "" {
-		out = append(out, r.AddFlag("--mount=type=bind,from="+stage.Accelerator+",target="+accel.Bin+" --mount=type=bind,from="+e.Twin+",target="+accel.Twin))
+		out = append(out, r.AddFlag(accelerateMounts(e.Twin)))
 	}
 	return out
 }

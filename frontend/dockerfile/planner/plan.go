@@ -303,7 +303,9 @@ func (p *Planner) describe(t *planned, out *Plan) []*StageError {
 func (out *Plan) add(g *place.Graph, n *place.Node) {
 	m := n.Move
 	if !m.Moved && g.Compiles(n) {
-		out.Bases = appendNew(out.Bases, n.Root().Image)
+		for _, image := range g.CompilersFrom(n) {
+			out.Bases = appendNew(out.Bases, image)
+		}
 	}
 	if !m.Moved && !m.Told && !m.Accelerated {
 		return
