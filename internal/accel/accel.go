@@ -100,7 +100,7 @@ func (m machine) sayf(format string, args ...any) {
 // become is the program from now on: a name is looked up as a shell would.
 func become(name string, args []string) error {
 	file, err := exec.LookPath(name)
-	if err != nil {
+	if err != nil && !errors.Is(err, exec.ErrDot) { // a shell obeys a dot in PATH
 		return err
 	}
 	return execve(file, args)

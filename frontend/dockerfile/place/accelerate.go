@@ -13,7 +13,7 @@ import (
 // that the stage begins with, for the build platform; whether the two hold the same release is found out where they are called.
 func (g *Graph) accelerate() {
 	for _, n := range g.needed {
-		if !g.Compiles(n) {
+		if _, vain := g.emulated[n.Index]; vain || !g.Compiles(n) {
 			continue
 		}
 		holders := g.CompilersFrom(n)
@@ -22,9 +22,6 @@ func (g *Graph) accelerate() {
 			continue
 		}
 		image := holders[i]
-		if _, vain := g.emulated[n.Index]; vain {
-			continue
-		}
 		n.Move.Accelerated = true
 		n.Move.Inputs = []stage.Input{{Name: image}}
 		n.Move.Edits = map[int]*stage.Edit{}
@@ -68,7 +65,8 @@ func (g *Graph) CompilersFrom(n *Node) []string {
 func (g *Graph) hasCompilers(image string) bool {
 	base, known := g.images[image]
 	if !known {
-		name, _, _ := strings.Cut(path.Base(image), ":")
+		name, _, _ := strings.Cut(image, "@")
+		name, _, _ = strings.Cut(path.Base(name), ":")
 		return name == "golang"
 	}
 	return base.NotFor == "" && slices.ContainsFunc(base.Env, func(v string) bool {

@@ -12,7 +12,7 @@ import (
 
 // Text returns the text that the target is built from: the file's own, line for line, with --platform=$BUILDPLATFORM
 // in the FROM line of each stage that the plan moves, the target's environment and Go's build cache in the RUN instructions that need
-// them, the images that moved stages take files from named as [Plan.Inputs], and the target's values behind the predefined arguments that are declared
+// them, what accelerated stages call other compilers by, the images of both named as [Plan.Inputs], and the target's values behind the predefined arguments that are declared
 // without a default. A target that is not in the plan is an error.
 func (p *Planner) Text(target platforms.Platform) ([]byte, error) {
 	i := slices.IndexFunc(p.list, func(t *planned) bool { return t.target.Platform == target })
