@@ -179,6 +179,8 @@ func readCase(t *testing.T, a *txtar.Archive) planCase {
 		case "image-env":
 			image, env, _ := strings.Cut(value, " ")
 			c.req.Images = map[string]dockerfile.BaseImage{image: {Env: strings.Fields(env), WorkingDir: "/go"}}
+		case "image-lacks": // the build platform
+			c.req.Images = map[string]dockerfile.BaseImage{value: {Env: []string{"GOLANG_VERSION=1.26"}, NotFor: "is not there for linux/amd64"}}
 		case "accelerate":
 			target.NoAccelerate = value == "off"
 		case "cache-mounts":
