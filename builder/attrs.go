@@ -52,6 +52,9 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	if r.Accelerate != "" {
 		attrs["manifold:accelerate"] = r.Accelerate
 	}
+	if r.Toolchains != "" {
+		attrs["manifold:toolchains"] = r.Toolchains
+	}
 	if r.MaxParallelism > 0 {
 		attrs["manifold:max-parallelism"] = strconv.Itoa(r.MaxParallelism)
 	}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/moby/buildkit/client"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/manifold-build/manifold/frontend/dockerfile"
 )
 
 // watcher passes progress on, one event at a time.
@@ -17,6 +19,9 @@ type watcher struct {
 func (w *watcher) send(s *client.SolveStatus) {
 	if w.call == nil {
 		return
+	}
+	for _, v := range s.Vertexes { // the node has an instruction as it runs it
+		v.Error = dockerfile.Unaccelerated(v.Error)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -34,6 +34,9 @@ type Request struct {
 	// Accelerate is "auto", "off", or empty for what the Dockerfile's header says, else auto: whether compilers of the build platform are called in
 	// stages that run on an emulated target.
 	Accelerate string
+	// Toolchains is the repository of the tool chain images that gcc's compilers are called from, "off", or empty for what the Dockerfile's header says,
+	// else for frontend.Toolchains.
+	Toolchains string
 	// MaxParallelism is how many targets are built at once. 0 leaves it to the Dockerfile's header, else to the frontend: as many as the node
 	// has CPUs where they are compiled on the build platform, all where not.
 	MaxParallelism int

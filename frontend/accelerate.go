@@ -46,8 +46,10 @@ func (b *build) accelerator() (llb.State, error) {
 		return llb.State{}, errors.New("there is no program to accelerate with")
 	}
 	files := llb.Copy(from, file, "/"+accel.Name, llb.WithUser("0:0"), &llb.CopyInfo{Mode: &llb.ChmodOpt{Mode: 0o755}}) //nolint:mnd // as any program
-	for _, n := range accel.Names {
-		if n != accel.Name {
+	for _, n := range accel.Names() {
+		if dir, _ := path.Split(n); dir != "" {
+			files = files.Mkdir("/"+path.Clean(dir), 0o755, llb.WithParents(true)).Symlink("../"+accel.Name, "/"+n)
+		} else if n != accel.Name {
 			files = files.Symlink(accel.Name, "/"+n)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	ctdplatforms "github.com/containerd/platforms"
-	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -60,6 +59,8 @@ type target struct {
 	planned  bool // plan is of this target's file; a file that does not parse has none
 	noMounts bool // cache-mounts=off
 	slow     bool // accelerate=off
+	// toolchains is the repository of tool chain images; empty if none is to be used.
+	toolchains string
 	// verify is strict, warn or off; except are patterns of paths that may hold another machine's code; tests are run in the image.
 	verify        string
 	except, tests []string
@@ -112,7 +113,7 @@ func (b *build) open(ctx context.Context, opts map[string]string) (*group, error
 	if g, ok := b.groups[key]; ok {
 		return g, nil
 	}
-	inputs := &inputs{build: b, opts: maps.Clone(opts), states: map[string]llb.State{}}
+	inputs := &inputs{build: b, opts: maps.Clone(opts), states: map[string]*input{}}
 	ui, err := dockerui.NewClient(withInputs{withOpts{b.client, inputs.opts}, inputs})
 	if err != nil {
 		return nil, err
@@ -241,6 +242,9 @@ func (b *build) resolveTarget(ctx context.Context, t *target) error {
 	if t.slow, err = all.off(optionAccelerate, t.platform); err != nil {
 		return err
 	}
+	if t.toolchains, err = all.toolchains(t.platform); err != nil {
+		return err
+	}
 	if t.verify, err = all.verify(t.platform); err != nil {
 		return err
 	}
@@ -289,6 +293,7 @@ func (b *build) planTarget(t *target) dockerfile.Target {
 	return dockerfile.Target{
 		Platform: t.platform, Strategy: t.strategy, Stage: t.group.opts[optionTarget], BuildArgs: t.group.buildArgs(),
 		Contexts: t.group.contexts(), NoCacheMounts: t.noMounts, NoAccelerate: t.slow || !b.hasAccelerator(),
+		Toolchains: t.toolchains != "",
 	}
 }
 

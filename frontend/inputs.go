@@ -3,6 +3,7 @@ package frontend
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -21,8 +22,17 @@ type inputs struct {
 	build  *build
 	opts   map[string]string // of the request that the converter sees
 	images map[string]string // by the name in the text
-	mu     sync.Mutex
-	states map[string]llb.State
+	// toolchains are those that texts may name, by the names that they have for them.
+	toolchains map[string]toolchain
+	mu         sync.Mutex
+	states     map[string]*input
+}
+
+// input is one input's content, which is found out when it is first asked for.
+type input struct {
+	once  sync.Once
+	state llb.State
+	err   error
 }
 
 // add makes images known, before anything is converted, and adds the named contexts to the request's options.
@@ -35,9 +45,27 @@ func (in *inputs) add(images map[string]string) {
 	}
 	maps.Copy(in.images, images)
 	for name := range images {
-		// dockerui looks a name up without the tag latest.
-		in.opts["context:"+strings.TrimSuffix(name, ":latest")] = "input:" + name
+		in.announce(name)
 	}
+}
+
+// addToolchains makes tool chains known, as add does images.
+func (in *inputs) addToolchains(list []toolchain) {
+	if in == nil {
+		return
+	}
+	if in.toolchains == nil {
+		in.toolchains = map[string]toolchain{}
+	}
+	for _, tc := range list {
+		in.toolchains[tc.Name] = tc
+		in.announce(tc.Name)
+	}
+}
+
+func (in *inputs) announce(name string) {
+	// dockerui looks a name up without the tag latest.
+	in.opts["context:"+strings.TrimSuffix(name, ":latest")] = "input:" + name
 }
 
 // withInputs is a gateway client whose request came with these inputs, as named contexts, besides its own.
@@ -52,14 +80,14 @@ var _ client.Client = withInputs{}
 // Inputs returns the client's own inputs and ours.
 func (c withInputs) Inputs(ctx context.Context) (map[string]llb.State, error) {
 	own, err := c.withOpts.Inputs(ctx)
-	if err != nil || len(c.inputs.images) == 0 {
+	if err != nil || len(c.inputs.images)+len(c.inputs.toolchains) == 0 {
 		return own, err
 	}
 	out := maps.Clone(own)
 	if out == nil {
 		out = map[string]llb.State{}
 	}
-	for name := range c.inputs.images {
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(c.inputs.images)), slices.Collect(maps.Keys(c.inputs.toolchains))) {
 		// Only what a text takes is asked for.
 		out[name] = llb.Scratch().Async(func(ctx context.Context, _ llb.State, _ *llb.Constraints) (llb.State, error) {
 			return c.inputs.state(ctx, name)
@@ -71,18 +99,24 @@ func (c withInputs) Inputs(ctx context.Context) (map[string]llb.State, error) {
 // state is an input's content, the same each time.
 func (in *inputs) state(ctx context.Context, name string) (llb.State, error) {
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	if st, ok := in.states[name]; ok {
-		return st, nil
+	i := in.states[name]
+	if i == nil {
+		i = &input{}
+		in.states[name] = i
 	}
-	st, err := in.build.accelerator()
-	if name != dockerfile.Accelerator {
-		st, err = in.build.imageForBuild(ctx, in.images[name]), nil
-	}
-	if err == nil {
-		in.states[name] = st
-	}
-	return st, err
+	in.mu.Unlock()
+	i.once.Do(func() {
+		tc, isToolchain := in.toolchains[name]
+		switch {
+		case name == dockerfile.Accelerator:
+			i.state, i.err = in.build.accelerator()
+		case isToolchain:
+			i.state = in.build.toolchain(ctx, tc)
+		default:
+			i.state = in.build.imageForBuild(ctx, in.images[name])
+		}
+	})
+	return i.state, i.err
 }
 
 // imageForBuild is an image for the build platform, as its tag stands when it is first asked for. One that is not there is reported when it is

@@ -97,6 +97,9 @@ func (o offline) target(p platforms.Platform) (*target, error) {
 	if t.slow, err = all.off(optionAccelerate, p); err != nil {
 		return nil, err
 	}
+	if t.toolchains, err = all.toolchains(p); err != nil {
+		return nil, err
+	}
 	t.strategy, err = all.strategy(p)
 	return t, err
 }

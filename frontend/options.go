@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/agext/levenshtein"
+	"github.com/distribution/reference"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/platforms"
@@ -20,6 +21,7 @@ const (
 	optionStrategy    = "strategy"
 	optionPlatforms   = "platforms"
 	optionAccelerate  = "accelerate"
+	optionToolchains  = "toolchains"
 	optionCacheMounts = "cache-mounts"
 	optionVerify      = "verify"
 	optionExcept      = "verify-except"
@@ -29,13 +31,16 @@ const (
 	optionTarget      = "target"
 	optionBuildArg    = "build-arg:" // a prefix
 
+	// off is the value of what is not to be done.
+	off = "off"
+
 	gatewayPrefix  = "manifold:"
 	buildArgPrefix = "MANIFOLD_"
 )
 
 // optionNames are the options that have a name of their own.
 var optionNames = []string{
-	optionStrategy, optionAccelerate, optionPlatforms, optionVerify, optionExcept, optionTest, optionCacheMounts, optionParallel, optionFilename, optionTarget,
+	optionStrategy, optionAccelerate, optionToolchains, optionPlatforms, optionVerify, optionExcept, optionTest, optionCacheMounts, optionParallel, optionFilename, optionTarget,
 }
 
 // unscoped are the options that cannot be given for some targets only.
@@ -145,8 +150,12 @@ func (s setting) named(name string) (setting, bool, error) {
 			return s, true, fmt.Errorf("%s: %w", s.origin, err)
 		}
 	case optionCacheMounts, optionAccelerate:
-		if s.value != "auto" && s.value != "off" {
+		if s.value != "auto" && s.value != off {
 			return s, true, fmt.Errorf("%s: %s is auto or off, not %q", s.origin, name, s.value)
+		}
+	case optionToolchains:
+		if _, err := reference.ParseNormalizedNamed(s.value); err != nil && s.value != off {
+			return s, true, fmt.Errorf("%s: toolchains is the repository of the tool chain images, or off: %w", s.origin, err)
 		}
 	case optionVerify:
 		if s.value != verifyStrict && s.value != verifyWarn && s.value != verifyOff {
@@ -272,7 +281,7 @@ func (all settings) strategy(target platforms.Platform) (platforms.Strategy, err
 const (
 	verifyStrict = "strict"
 	verifyWarn   = "warn"
-	verifyOff    = "off"
+	verifyOff    = off
 )
 
 // verify returns what becomes of a target whose image is not what it says.
@@ -328,7 +337,7 @@ func splitLists(values []string, separators string) []string {
 // off reports whether an option that is auto or off is off for a target.
 func (all settings) off(name string, target platforms.Platform) (bool, error) {
 	s, ok, err := all.lookup(name, target)
-	return ok && s.value == "off", err
+	return ok && s.value == off, err
 }
 
 // parallelism returns how many targets may be built at once; 0 if nothing says so. What a file's header says holds if that is the file which

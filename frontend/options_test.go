@@ -52,12 +52,12 @@ func TestReadRequest(t *testing.T) {
 		{
 			name: "unknown name",
 			opts: map[string]string{"manifold:stratgy": "cross"},
-			err:  `unknown option "stratgy" (manifold:stratgy), did you mean "strategy"? Known are strategy, accelerate, platforms, verify, verify-except, test, cache-mounts, max-parallelism, filename, target and build-arg:NAME`,
+			err:  `unknown option "stratgy" (manifold:stratgy), did you mean "strategy"? Known are strategy, accelerate, toolchains, platforms, verify, verify-except, test, cache-mounts, max-parallelism, filename, target and build-arg:NAME`,
 		},
 		{
 			name: "unknown build argument",
 			opts: map[string]string{"build-arg:MANIFOLD_SPEED": "fast"},
-			err:  `unknown option "speed" (build argument MANIFOLD_SPEED). Known are strategy, accelerate, platforms, verify, verify-except, test, cache-mounts, max-parallelism, filename, target and build-arg:NAME`,
+			err:  `unknown option "speed" (build argument MANIFOLD_SPEED). Known are strategy, accelerate, toolchains, platforms, verify, verify-except, test, cache-mounts, max-parallelism, filename, target and build-arg:NAME`,
 		},
 		{
 			name: "unknown platform in a scope",

@@ -133,6 +133,7 @@ func (b *build) planFiles() []*dockerfile.StageError {
 		if g := t.group; g.file != nil && g.planner == nil {
 			g.planner = g.file.Open(dockerfile.PlanRequest{Host: b.node(), Targets: b.targetsOf(g), Images: b.images})
 			g.inputs.add(g.planner.Twins())
+			g.inputs.addToolchains(b.toolchainsOf(g))
 		}
 	}
 	for _, g := range b.planned() {

@@ -26,8 +26,8 @@ import (
 
 // TestMovedIsWhatEmulationMakes builds cases of testdata/differential both ways, moved and emulated, and compares the
 // root filesystems: the same paths, types, modes, owners and links, and the same bytes but for what a Go compiler wrote. That has to be
-// for the same architecture, of the same modules and with the same settings, cgo's apart. A third of the cases is built, another one each day;
-// MANIFOLD_DIFFERENTIAL=all builds them all, and a name that one alone.
+// for the same architecture, of the same modules and with the same settings, cgo's apart. A fifth of the cases is built, another one each day, but for
+// those whose comment says "slow:", which minutes of emulation take; MANIFOLD_DIFFERENTIAL=all builds them all, and a name that one alone.
 //
 // A case's comment may say "expect: stays" (no stage is moved) "expect: back" (a stage is moved in vain and put back), "expect: pinned" (the
 // user has put a stage on the build platform), or "expect: accelerated" (a stage stays, and other compilers are called in it): then what Go's
@@ -41,14 +41,15 @@ func TestMovedIsWhatEmulationMakes(t *testing.T) {
 	chosen := os.Getenv("MANIFOLD_DIFFERENTIAL")
 	for i, name := range files {
 		base := strings.TrimSuffix(filepath.Base(name), ".txtar")
-		if chosen != "all" && chosen != base && (chosen != "" || i%3 != time.Now().YearDay()%3) {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow := strings.Contains(string(archive.Comment), "slow: ")
+		if chosen != "all" && chosen != base && (chosen != "" || slow || i%parts != time.Now().YearDay()%parts) {
 			continue
 		}
 		t.Run(base, func(t *testing.T) {
-			archive, err := txtar.ParseFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
 			dir := t.TempDir()
 			for _, f := range archive.Files {
 				// The standard library is compiled there, for the emulated compiler would take minutes for it.
@@ -71,6 +72,9 @@ func TestMovedIsWhatEmulationMakes(t *testing.T) {
 		})
 	}
 }
+
+// parts is how many days it takes to build all cases.
+const parts = 5
 
 // movedStage matches what a build says of a stage that it moves.
 var movedStage = regexp.MustCompile(`\[manifold\] linux/arm64:.* (cross|shared) \(`)

@@ -17,7 +17,7 @@ import (
 func TestSameBytesOnEveryNode(t *testing.T) {
 	sb := sandbox.Start(t)
 	dir := t.TempDir()
-	write(t, dir, "Dockerfile", "FROM golang:1.26-bookworm AS build\nWORKDIR /src\nCOPY . .\nRUN go build -o /out/app .\nFROM scratch\nCOPY --from=build /out/app /app\n")
+	write(t, dir, "Dockerfile", "FROM golang:1.26-trixie AS build\nWORKDIR /src\nCOPY . .\nRUN go build -o /out/app .\nFROM scratch\nCOPY --from=build /out/app /app\n")
 	write(t, dir, "go.mod", "module example.com/app\n\ngo 1.26\n")
 	write(t, dir, "main.go", "package main\n\nimport \"os/user\"\n\nfunc main() {\n\tu, err := user.Current()\n\tprintln(u.Username, err == nil)\n}\n")
 	here := programs(t, sb, sb.Node.Addr, dir)

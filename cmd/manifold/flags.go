@@ -15,6 +15,7 @@ import (
 	"github.com/tonistiigi/go-csvvalue"
 
 	"github.com/manifold-build/manifold/builder"
+	"github.com/manifold-build/manifold/frontend"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -31,6 +32,7 @@ type buildFlags struct {
 	strategies   []string
 	cacheMounts  []string
 	accelerate   []string
+	toolchains   string
 	parallelism  int
 	verify       []string
 	except       []string
@@ -68,6 +70,7 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.except, "verify-except", nil, "paths that may hold another machine's code, as in .dockerignore, or PLATFORM=GLOB")
 	fs.StringArrayVar(&f.tests, "test", nil, "a command that has to pass in each target's image before it leaves the node, or PLATFORM=COMMAND")
 	fs.StringArrayVar(&f.accelerate, "accelerate", nil, "call the build platform's compilers in stages that run on an emulated target: auto or off, or PLATFORM=off (default auto)")
+	fs.StringVar(&f.toolchains, "toolchains", "", "repository of the tool chain images for gcc in such stages, or off (default "+frontend.Toolchains+")")
 	fs.StringArrayVar(&f.cacheMounts, "cache-mounts", nil, "mount Go's build cache where a moved stage compiles: auto or off, or PLATFORM=off (default auto)")
 	fs.IntVar(&f.parallelism, "max-parallelism", 0, "how many targets are built at once (default: the node's CPUs where they are compiled for, else all)")
 	fs.StringArrayVar(&f.buildArgs, "build-arg", nil, "build argument NAME=VALUE, or PLATFORM:NAME=VALUE; NAME alone takes the environment's value")
@@ -105,7 +108,7 @@ func (f *buildFlags) register(fs *pflag.FlagSet) {
 func (f *buildFlags) request(dir string) (builder.Request, error) {
 	r := builder.Request{
 		Context: dir, Tags: f.tags, TargetTag: f.targetTag, Push: f.push, Pull: f.pull, NoCache: f.noCache,
-		NoCacheStages: f.noCacheStage, MaxParallelism: f.parallelism,
+		NoCacheStages: f.noCacheStage, MaxParallelism: f.parallelism, Toolchains: f.toolchains,
 	}
 	if f.parallelism < 0 {
 		return r, fmt.Errorf("--max-parallelism is how many targets are built at once, not %d", f.parallelism)

@@ -36,6 +36,8 @@ type (
 	Answer = planner.Answer
 	// Check is a look at what is taken out of a moved stage.
 	Check = planner.Check
+	// Toolchain is a tool chain that a text may take compilers from.
+	Toolchain = planner.Toolchain
 	// PutBack is why a stage that was moved for a target has to stay on it after all.
 	PutBack = planner.PutBack
 	// StageError is a stage that cannot be run for a target as planned.
@@ -76,6 +78,9 @@ func Predefined(build, target platforms.Platform) map[string]string {
 
 // Accelerator is the name under which texts take the program that calls compilers of the build platform in the place of a stage's own.
 const Accelerator = stage.Accelerator
+
+// ToolchainArch is what a target's tool chains are called by: "arm64", "arm-v7".
+func ToolchainArch(target platforms.Platform) string { return stage.ToolchainArch(target) }
 
 // Unaccelerated is what people are to read of an accelerated instruction; see [planner.Unaccelerated].
 func Unaccelerated(text string) string { return planner.Unaccelerated(text) }

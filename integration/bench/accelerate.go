@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"regexp"
 
 	"github.com/manifold-build/manifold/integration/sandbox"
@@ -22,8 +23,50 @@ COPY --from=build /out/app /bin/app
 	idle = "set -e\nuname -m\ni=0\nwhile [ $i -lt 20000 ]; do i=$((i+1)); done\nfind /usr/local/go/src -name '*.go' | sort | xargs cat | sha256sum\nmkdir -p /out\ntouch /out/app\n"
 )
 
+// What C compilers do most of.
+const (
+	withC = `FROM golang:1.26-trixie AS build
+WORKDIR /src
+ENV GOFLAGS=-mod=mod GONOSUMDB=*
+COPY . .
+RUN go build -o /out/app .
+
+FROM debian:12
+COPY --from=build /out/app /bin/app
+`
+	sqlite = `package main
+
+import (
+	"database/sql"
+	"fmt"
+
+	_ "github.com/mattn/go-sqlite3"
+)
+
+func main() {
+	db, err := sql.Open("sqlite3", ":memory:")
+	if err != nil {
+		panic(err)
+	}
+	var version string
+	fmt.Println(db.QueryRow("select sqlite_version()").Scan(&version), version)
+}
+`
+)
+
+// project is a folder that builds what others wrote.
+func project(ctx context.Context, b *sandbox.Bench, name, commands, result string) (string, error) {
+	dir, err := folder(b, map[string]string{
+		"Dockerfile": "FROM gcc:14-trixie AS build\nWORKDIR /src\nCOPY src .\nRUN " + commands + "\nFROM debian:12\nCOPY --from=build /src/" + result + " /usr/lib/\n",
+	})
+	if err != nil {
+		return "", err
+	}
+	return dir, sandbox.UnpackSource(ctx, name, filepath.Join(dir, "src"))
+}
+
 // accelerated prepares the figures of strategy=accelerate.
-func accelerated(_ context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]figure, error) {
+func accelerated(ctx context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]figure, error) {
 	const goMod = "module example.com/app\n\ngo 1.26\n"
 	compiles, err := folder(b, map[string]string{"Dockerfile": scripted, "build.sh": compiling, "go.mod": goMod, "main.go": program})
 	if err != nil {
@@ -33,7 +76,44 @@ func accelerated(_ context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]figur
 	if err != nil {
 		return nil, err
 	}
+	c, err := project(ctx, b, "zlib", "./configure && make libz.so.1.3.1 libz.a", "libz.so.1.3.1")
+	if err != nil {
+		return nil, err
+	}
+	const heavy = "for f in src/format src/os test/format-test test/ranges-test; do g++ -g -O2 -std=c++20 -fPIC -Iinclude -Itest -Itest/gtest -c $f.cc || exit 1; done; g++ -shared -o libfmt.so format.o os.o"
+	cc, err := project(ctx, b, "fmt", heavy, "libfmt.so")
+	if err != nil {
+		return nil, err
+	}
+	cgo, err := folder(b, map[string]string{"Dockerfile": withC, "go.mod": "module example.com/app\n\ngo 1.26\n\nrequire github.com/mattn/go-sqlite3 v1.14.32\n", "main.go": sqlite})
+	if err != nil {
+		return nil, err
+	}
 	return []figure{
+		{
+			name: "Go with cgo and SQLite's C, arm64, cold", rounds: 1, most: 1.0 / 5,
+			ours: cold(b, "manifold", ours("linux/arm64", cgo)...), theirs: cold(b, "reference frontend", reference("linux/arm64", cgo)...),
+		},
+		{
+			name: "Go with cgo and SQLite's C, arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
+			ours: cold(b, "arm64", ours("linux/arm64", cgo)...), theirs: cold(b, "amd64", ours(native, cgo)...),
+		},
+		{
+			name: "C: zlib, configure and make, arm64, cold", rounds: 1, most: 1 / 2.5,
+			ours: cold(b, "manifold", ours("linux/arm64", c)...), theirs: cold(b, "reference frontend", reference("linux/arm64", c)...),
+		},
+		{
+			name: "C: zlib, configure and make, arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
+			ours: cold(b, "arm64", ours("linux/arm64", c)...), theirs: cold(b, "amd64", ours(native, c)...),
+		},
+		{
+			name: "C++: fmt and two of its tests, arm64, cold", rounds: 1, most: 1.0 / 5,
+			ours: cold(b, "manifold", ours("linux/arm64", cc)...), theirs: cold(b, "reference frontend", reference("linux/arm64", cc)...),
+		},
+		{
+			name: "C++: fmt and two of its tests, arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
+			ours: cold(b, "arm64", ours("linux/arm64", cc)...), theirs: cold(b, "amd64", ours(native, cc)...),
+		},
 		{
 			name: "Go in a script that asks uname, arm64, cold", rounds: 1, most: 1.0 / 4,
 			ours: cold(b, "manifold", ours("linux/arm64", compiles)...), theirs: cold(b, "reference frontend", reference("linux/arm64", compiles)...),

@@ -39,7 +39,7 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 		return nil, err
 	}
 	config := filepath.Join(root, "buildkitd.toml")
-	text := fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", registryAddr, registryAddr)
+	text := fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.\"ghcr.io\"]\n  mirrors = [%[1]q]\n[registry.%[1]q]\n  http = true\n", registryAddr)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

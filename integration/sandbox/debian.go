@@ -126,45 +126,93 @@ func fetchBusybox(ctx context.Context, dir, arch string) ([]byte, error) {
 	return nil, fmt.Errorf("no busybox in the package for %s", arch)
 }
 
-// fetchPackages downloads packages of a Debian architecture, without touching the machine's own dpkg state, and returns the
-// folder in which they are unpacked.
+// fetchPackages downloads packages of a Debian architecture and returns the folder in which they are unpacked.
 func fetchPackages(ctx context.Context, dir, arch string, packages ...string) (string, error) {
-	lists := filepath.Join(dir, arch+"-"+packages[0])
-	if err := os.MkdirAll(filepath.Join(lists, "partial"), 0o755); err != nil {
+	a := apt{dir: filepath.Join(dir, arch+"-"+packages[0]), lists: filepath.Join(dir, "lists-"+arch), arch: arch}
+	debs, err := a.fetch(ctx, append([]string{"download"}, packages...), a.dir)
+	if err != nil {
 		return "", err
 	}
+	if len(debs) != len(packages) {
+		return "", fmt.Errorf("expected the packages %v for %s, found %v", packages, arch, debs)
+	}
+	root := filepath.Join(a.dir, "x")
+	return root, unpackDebs(ctx, debs, root)
+}
+
+// apt fetches packages of a Debian architecture without touching the machine's own dpkg state.
+type apt struct {
+	dir, arch string
+	lists     string // the folder of what the suite has for the machine, which is fetched once
+	suite     string // of Debian; empty means the machine's own sources
+}
+
+// withDependencies downloads packages and all that they depend on, on a machine that has nothing.
+func (a apt) withDependencies(ctx context.Context, packages ...string) (debs []string, err error) {
+	archives := filepath.Join(a.dir, "archives")
+	if err := os.MkdirAll(filepath.Join(archives, "partial"), 0o755); err != nil {
+		return nil, err
+	}
+	return a.fetch(ctx, append([]string{"-oDir::Cache::archives=" + archives, "install", "--download-only", "--no-install-recommends", "-y"}, packages...), archives)
+}
+
+// fetch runs apt-get after an update, and returns the packages that it leaves in a folder.
+func (a apt) fetch(ctx context.Context, verb []string, into string) ([]string, error) {
+	lists := a.lists
+	for _, dir := range []string{filepath.Join(lists, "partial"), into} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	opts := []string{
-		"-oAPT::Architecture=" + arch, "-oAPT::Architectures=" + arch, "-oDir::State::Lists=" + lists,
+		"-oAPT::Architecture=" + a.arch, "-oAPT::Architectures=" + a.arch, "-oDir::State::Lists=" + lists,
 		"-oDir::State::Status=/dev/null", "-oDir::Etc::Preferences=/dev/null", "-oDir::Etc::PreferencesParts=/dev/null", // nothing of this machine's
 		"-oAPT::Sandbox::User=root", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=", "-oAcquire::Retries=3", "-qq",
 	}
-	apt := func(verb ...string) error {
-		_, err := run(ctx, command{Dir: lists, Args: append(append([]string{"apt-get"}, opts...), verb...)})
+	if a.suite != "" {
+		list := lists + ".list" // apt cleans the folder up
+		if err := os.WriteFile(list, []byte("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian "+a.suite+" main\n"), 0o644); err != nil {
+			return nil, err
+		}
+		opts = append(opts, "-oDir::Etc::SourceList="+list, "-oDir::Etc::SourceParts=/dev/null")
+	}
+	get := func(verb ...string) error {
+		_, err := run(ctx, command{Dir: into, Args: append(append([]string{"apt-get"}, opts...), verb...)})
 		return err
 	}
 	// A mirror in the middle of a sync fails the update of one suite; the package may come from another, and often
 	// does a moment later.
 	const tries = 4
 	for try := 1; ; try++ {
-		err := apt("update")
-		if e := apt(append([]string{"download"}, packages...)...); e == nil {
+		var err error
+		if _, fetched := os.Stat(lists + ".fetched"); fetched != nil || try > 1 {
+			err = get("update")
+		}
+		if e := get(verb...); e == nil {
+			if err = os.WriteFile(lists+".fetched", nil, 0o644); err != nil {
+				return nil, err
+			}
 			break
 		} else if err = errors.Join(err, e); try == tries {
-			return "", err
+			return nil, err
 		}
 		time.Sleep(time.Duration(try) * 2 * time.Second)
 	}
-	debs, err := filepath.Glob(filepath.Join(lists, "*.deb"))
-	if err != nil || len(debs) != len(packages) {
-		return "", fmt.Errorf("expected the packages %v for %s, found %v (%w)", packages, arch, debs, err)
+	debs, err := filepath.Glob(filepath.Join(into, "*.deb"))
+	if err == nil && len(debs) == 0 {
+		err = fmt.Errorf("no packages for %s after apt-get %s", a.arch, strings.Join(verb, " "))
 	}
-	root := filepath.Join(lists, "x")
+	return debs, err
+}
+
+// unpackDebs unpacks packages into a folder.
+func unpackDebs(ctx context.Context, debs []string, root string) error {
 	for _, deb := range debs {
 		if _, err := run(ctx, command{Args: []string{"dpkg-deb", "-x", deb, root}}); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return root, nil
+	return nil
 }
 
 // debianName is Debian's name of a platform.

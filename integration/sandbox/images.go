@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
-	imagesVersion = "9"
+	imagesVersion = "11"
 	// goVersion is the Go release in the golang stand-in.
 	goVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,7 +31,7 @@ const (
 var toolchainPlatforms = []string{"linux/amd64", "linux/arm64"}
 
 // images returns a registry store that holds the stand-ins: library/busybox:1.35, library/alpine:3.20 and
-// library/golang:1.26 and library/node:20, each also tagged latest, and what makeBookworm makes.
+// library/golang:1.26 and library/node:20, each also tagged latest, and what makeDebian and makeToolchains make.
 func images(ctx context.Context, bin string) (string, error) {
 	ca, err := os.ReadFile(caBundle)
 	if err != nil {
@@ -63,21 +64,28 @@ func images(ctx context.Context, bin string) (string, error) {
 		if err := makeNode(ctx, filepath.Join(work, "node-image"), work, boxes, ca, toolchainPlatforms); err != nil {
 			return err
 		}
-		if err := makeBookworm(ctx, work, ca); err != nil {
+		if err := makeDebian(ctx, work, ca); err != nil {
 			return err
 		}
-		return seed(ctx, bin, dir, work, map[string][]string{
+		tools, err := makeToolchains(ctx, work)
+		if err != nil {
+			return err
+		}
+		names := map[string][]string{
 			"busybox":    {"library/busybox:1.35", "library/busybox:latest"},
 			"alpine":     {"library/alpine:3.20", "library/alpine:latest"},
 			"golang":     {"library/golang:1.26", "library/golang:1.26-alpine", "library/golang:latest"},
 			"node-image": {"library/node:20", "library/node:20-alpine", "library/node:latest"},
 
-			"debian":          {"library/debian:12", "library/debian:latest"},
-			"golang-warm":     {"library/golang:1.26-warm"},
-			"golang-bookworm": {"library/golang:1.26-bookworm"},
-			"node-bookworm":   {"library/node:18-bookworm"},
-			"rust-bookworm":   {"library/rust:1.63-bookworm"},
-		})
+			"debian":        {"library/debian:12", "library/debian:latest"},
+			"golang-warm":   {"library/golang:1.26-warm"},
+			"golang-trixie": {"library/golang:1.26-trixie"},
+			"node-bookworm": {"library/node:18-bookworm"},
+			"rust-trixie":   {"library/rust:1.85-trixie"},
+			"gcc-trixie":    {"library/gcc:14-trixie"},
+		}
+		maps.Copy(names, tools)
+		return seed(ctx, bin, dir, work, names)
 	})
 }
 

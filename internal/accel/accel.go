@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -24,10 +25,20 @@ const (
 	Bin = root + "/bin"
 	// Twin is the build platform's copy of the image that the stage begins with.
 	Twin = root + "/twin"
+	// Toolchain holds programs of the build platform's that make code for the container's: compilers that no image holds for two machines.
+	Toolchain = root + "/toolchain"
+	// memory is a file system of the container's that is part of no layer and can be written to by all.
+	memory = "/dev/shm"
 )
 
-// Names are those that the program is called by: as itself, and in the place of other programs.
-var Names = []string{Name, goTool}
+// Names are those that the program is called by, below Bin: as itself, and in the place of other programs.
+func Names() []string {
+	out := []string{Name, goTool, filepath.Join(linkerDir, linker)}
+	for _, name := range gccTools {
+		out = append(out, filepath.Join(gccDir, name))
+	}
+	return out
+}
 
 // Name is the program's own.
 const Name = "accel"
@@ -35,11 +46,13 @@ const Name = "accel"
 // Main does what the arguments ask for, the first of which is the name that the program was called by. It returns the exit code, if it did not become
 // another program.
 func Main(args []string, stderr io.Writer) int {
-	m := machine{Twin: Twin, Bin: Bin, Getenv: os.Getenv, Stderr: stderr}
+	m := machine{Root: "/", Twin: Twin, Bin: Bin, Toolchain: Toolchain, Memory: memory, Getenv: os.Getenv, Stderr: stderr}
 	var err error
-	switch filepath.Base(args[0]) {
-	case goTool:
+	switch name := filepath.Base(args[0]); {
+	case name == goTool:
 		err = m.goTool(args[1:])
+	case name == linker || slices.Contains(gccTools, name):
+		err = m.gccTool(name, args[1:])
 	default:
 		err = m.own(args[1:])
 	}
@@ -55,9 +68,9 @@ const failed = 125
 
 // machine is where the program runs.
 type machine struct {
-	Twin, Bin string
-	Getenv    func(string) string
-	Stderr    io.Writer
+	Root, Twin, Bin, Toolchain, Memory string
+	Getenv                             func(string) string
+	Stderr                             io.Writer
 }
 
 // own is the program by its own name: "env" prints what a shell has to be told, "exec" runs a command with it.
@@ -88,6 +101,9 @@ func (m machine) environment() []variable {
 	var out []variable
 	if v, ok := m.goFlags(); ok {
 		out = append(out, variable{"GOFLAGS", v})
+	}
+	if v, ok := m.compilerPath(); ok {
+		out = append(out, variable{"COMPILER_PATH", v})
 	}
 	return out
 }

@@ -16,19 +16,41 @@ func (g *Graph) accelerate() {
 		if _, vain := g.emulated[n.Index]; vain || !g.Compiles(n) {
 			continue
 		}
+		var edit stage.Edit
 		holders := g.CompilersFrom(n)
-		i := slices.IndexFunc(holders, g.hasCompilers)
-		if i < 0 {
+		if i := slices.IndexFunc(holders, g.hasCompilers); i >= 0 {
+			edit.Twin = stage.InputName(holders[i])
+			n.Move.Inputs = []stage.Input{{Name: holders[i]}}
+		}
+		if g.mayHoldGCC(n) {
+			edit.Toolchain = stage.ToolchainName(n.Root().Image, g.Target.Platform)
+		}
+		if !edit.Accelerates() {
 			continue
 		}
-		image := holders[i]
 		n.Move.Accelerated = true
-		n.Move.Inputs = []stage.Input{{Name: image}}
 		n.Move.Edits = map[int]*stage.Edit{}
 		for _, line := range g.Reading(n).Compiles {
-			n.Move.Edits[line] = &stage.Edit{Twin: stage.InputName(image)}
+			n.Move.Edits[line] = &edit
 		}
 	}
+}
+
+// mayHoldGCC reports whether a stage may hold a gcc that there is a tool chain for. Which of Debian's it is, if any, is read from the image when the
+// stage is run.
+func (g *Graph) mayHoldGCC(n *Node) bool {
+	name, tag, _ := strings.Cut(path.Base(n.Root().Image), ":")
+	return g.Target.Toolchains && n.Root().Image != "scratch" && name != "alpine" && name != "busybox" && !strings.Contains(tag, "alpine")
+}
+
+// Installs reports whether a stage, or one that it is built FROM, installs packages of Debian's.
+func (g *Graph) Installs(n *Node) bool {
+	for m := n; m != nil; m = m.Parent {
+		if g.Reading(m).Installs {
+			return true
+		}
+	}
+	return false
 }
 
 // Compiles reports whether a stage runs on a target that the node emulates, and may call compilers there that could be the build platform's.

@@ -27,6 +27,8 @@ type Target struct {
 	NoCacheMounts bool
 	// NoAccelerate leaves the compilers of stages that run on the target emulated (accelerate=off, or a node that cannot do otherwise).
 	NoAccelerate bool
+	// Toolchains says that there are compilers of the build platform's which make the target's code, for gcc's of Debian.
+	Toolchains bool
 }
 
 // Graph is a file's stages as one target sees them, variables expanded.

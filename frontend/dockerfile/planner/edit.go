@@ -15,7 +15,7 @@ import (
 // prefix is what a script begins with. It ends so that a command can follow on the same line.
 func prefix(e *stage.Edit) string {
 	var b strings.Builder
-	if e.Twin != "" {
+	if e.Accelerates() {
 		b.WriteString(accelerate)
 	}
 	if len(e.Unset) > 0 {
@@ -51,12 +51,21 @@ const accelerate = `eval "$(` + accel.Bin + "/" + accel.Name + ` env)"; `
 var accelerateWords = []string{accel.Bin + "/" + accel.Name, "exec"}
 
 // accelerateMounts are the flags that an accelerated instruction has besides its own.
-func accelerateMounts(twin string) string {
-	return "--mount=type=bind,from=" + stage.Accelerator + ",target=" + accel.Bin + " --mount=type=bind,from=" + twin + ",target=" + accel.Twin
+func accelerateMounts(twin, toolchain string) string {
+	out := bind(stage.Accelerator, accel.Bin)
+	if twin != "" {
+		out += " " + bind(twin, accel.Twin)
+	}
+	if toolchain != "" {
+		out += " " + bind(toolchain, accel.Toolchain)
+	}
+	return out
 }
 
+func bind(from, target string) string { return "--mount=type=bind,from=" + from + ",target=" + target }
+
 var (
-	mountsPattern = regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(accelerateMounts("NAME")), "NAME", `\S+`) + " ?")
+	mountsPattern = regexp.MustCompile(bind(regexp.QuoteMeta(stage.Accelerator), accel.Bin) + "( " + bind(`\S+`, accel.Twin) + ")?( " + bind(`\S+`, accel.Toolchain) + ")? ?")
 	unaccelerated = strings.NewReplacer(accelerate, "", strings.ReplaceAll(accelerate, `"`, `\"`), "", strings.Join(accelerateWords, " ")+" ", "",
 		`"`+strings.Join(accelerateWords, `", "`)+`", `, "")
 )
@@ -95,7 +104,7 @@ func editsOf(r *source.Run, e *stage.Edit) []source.Edit {
 		if p := prefix(e); p != "" && r.Editable() {
 			out = append(out, r.Prepend(p))
 		}
-	case e.Twin != "" && r.Editable():
+	case e.Accelerates() && r.Editable():
 		out = append(out, r.PrependWords(accelerateWords))
 	case len(e.Env)+len(e.Unset) > 0 && r.Editable():
 		words := []string{"env"}
@@ -110,8 +119,8 @@ func editsOf(r *source.Run, e *stage.Edit) []source.Edit {
 	if e.CacheDir != "" {
 		out = append(out, r.AddFlag("--mount=type=cache,target="+e.CacheDir))
 	}
-	if e.Twin != "" {
-		out = append(out, r.AddFlag(accelerateMounts(e.Twin)))
+	if e.Accelerates() {
+		out = append(out, r.AddFlag(accelerateMounts(e.Twin, e.Toolchain)))
 	}
 	return out
 }

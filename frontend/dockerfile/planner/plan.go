@@ -354,6 +354,38 @@ func (p *Planner) Twins() map[string]string {
 	return out
 }
 
+// Toolchain is a tool chain that a text may take compilers from.
+type Toolchain struct {
+	// Name is what the texts have for it, Image what the stages begin with that take it, Target whose code it makes.
+	Name, Image string
+	Target      platforms.Platform
+	// Installs reports whether such a stage installs packages, which the image does not hold.
+	Installs bool
+}
+
+// Toolchains lists the tool chains that texts may take compilers from. They do not change while the file is planned.
+func (p *Planner) Toolchains() []Toolchain {
+	var out []Toolchain
+	for _, t := range p.list {
+		if t.graph == nil || t.target.NoAccelerate || !t.target.Toolchains {
+			continue
+		}
+		for _, n := range t.graph.Needed() {
+			image := n.Root().Image
+			if image == "" {
+				continue
+			}
+			tc := Toolchain{Name: stage.ToolchainName(image, t.target.Platform), Image: image, Target: t.target.Platform, Installs: t.graph.Installs(n)}
+			if i := slices.IndexFunc(out, func(o Toolchain) bool { return o.Name == tc.Name }); i >= 0 {
+				out[i].Installs = out[i].Installs || tc.Installs
+				continue
+			}
+			out = append(out, tc)
+		}
+	}
+	return out
+}
+
 // Planner is what made the plan; nil for the zero value. Its texts are those of its latest plan.
 func (out *Plan) Planner() *Planner { return out.planner }
 

@@ -48,10 +48,20 @@ func (p *Planner) step(g *place.Graph, n *place.Node) Step {
 	return s
 }
 
+// whose says which compilers an accelerated stage calls.
+func whose(m place.Move, build platforms.Platform) string {
+	for _, e := range m.Edits {
+		if e.Twin == "" {
+			return "if its gcc is Debian's, compilers of " + build.String() + " make its code; "
+		}
+	}
+	return "compilers of " + build.String() + " make its code; "
+}
+
 // accelerated says of a stage on an emulated target that it compiles by other means.
 func (s *Step) accelerated(g *place.Graph, m place.Move) {
 	if m.Accelerated {
-		s.Strategy, s.Reason = platforms.Accelerate, "compilers of "+g.Build().String()+" make its code; "+s.Reason
+		s.Strategy, s.Reason = platforms.Accelerate, whose(m, g.Build())+s.Reason
 	}
 }
 

@@ -76,6 +76,8 @@ type Reading struct {
 	End World
 	// Compiles are the lines of the RUN instructions that compile, or run what may, and can be told of other compilers.
 	Compiles []int
+	// Installs says that packages of Debian's may be installed.
+	Installs bool
 	// PureByPlan says that some command is told CGO_ENABLED=0 by the plan and not by the Dockerfile.
 	PureByPlan bool
 
@@ -130,11 +132,16 @@ type Edit struct {
 	// Twin is the name of the named context with the build platform's copy of the image that the stage begins with, whose compilers are to be called
 	// in the place of the stage's own; empty if they are not.
 	Twin string
+	// Toolchain is the name of the named context with compilers of the build platform's that make the target's code; empty if there is none.
+	Toolchain string
 }
+
+// Accelerates reports whether other compilers are called in the place of the stage's own.
+func (e Edit) Accelerates() bool { return e.Twin != "" || e.Toolchain != "" }
 
 // IsZero reports whether there is nothing to change.
 func (e Edit) IsZero() bool {
-	return len(e.Env) == 0 && len(e.Unset) == 0 && e.Install == nil && e.CacheDir == "" && e.Cargo == "" && e.Twin == ""
+	return len(e.Env) == 0 && len(e.Unset) == 0 && e.Install == nil && e.CacheDir == "" && e.Cargo == "" && !e.Accelerates()
 }
 
 // Covers reports whether what is taken may have put a file at a path of the stage that takes it.

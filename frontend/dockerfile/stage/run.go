@@ -79,6 +79,10 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 
 // noteCompilers notes a RUN instruction in which compilers may be called.
 func (f *runFold) noteCompilers() {
+	f.out.Installs = f.out.Installs || len(f.read.Problems) > 0 || slices.ContainsFunc(f.read.Commands, func(c script.Command) bool {
+		name := effect.NameOf(c.Words[0])
+		return name == "apt-get" || name == "apt" || name == "aptitude"
+	})
 	may := len(f.read.Problems) > 0 || slices.ContainsFunc(f.read.Commands, func(c script.Command) bool {
 		return effect.Call{Command: c, Name: effect.NameOf(c.Words[0])}.MayCompile()
 	})

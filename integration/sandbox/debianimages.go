@@ -19,64 +19,89 @@ import (
 // Images that no one here made: Debian's own packages, unpacked. A golang image that holds a C compiler hides nothing of cgo, and programs of a
 // real system depend on the libraries of their machine.
 
-// Debian's packages, each list without what the one it stands on holds.
-const (
-	debianPackages = "base-files base-passwd bash coreutils dash debianutils diffutils dpkg findutils grep gzip hostname libacl1 libattr1 libbz2-1.0 libc-bin libc6 libcrypt1 " +
-		"libdebconfclient0 libgcc-s1 libgmp10 liblzma5 libmd0 libpcre2-8-0 libselinux1 libtinfo6 libzstd1 mawk ncurses-base perl-base sed tar xz-utils zlib1g"
-	gccPackages = "gcc gcc-12 cpp-12 binutils binutils-common libbinutils libctf-nobfd0 libctf0 libjansson4 libisl23 libmpc3 libmpfr6 libgcc-12-dev libatomic1 libgomp1 " +
-		"libc6-dev libcrypt-dev linux-libc-dev make"
-	nodePackages = "nodejs libnode108 node-acorn node-busboy node-cjs-module-lexer node-undici node-xtend libbrotli1 libc-ares2 libicu72 libnghttp2-14 libssl3 libuv1 libstdc++6"
-	rustPackages = "cargo rustc libstd-rust-1.63 libstd-rust-dev libllvm14 libstdc++6 libffi8 libedit2 libbsd0 libxml2 libicu72 libz3-4 libgit2-1.5 libcurl3-gnutls libgnutls30 " +
-		"libhogweed6 libnettle8 libp11-kit0 libtasn1-6 libunistring2 libidn2-0 libhttp-parser2.9 libmbedcrypto7 libmbedtls14 libmbedx509-1 libssh2-1 libssl3 libnghttp2-14 libpsl5 " +
-		"librtmp1 libldap-2.5-0 libsasl2-2 libbrotli1 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libcom-err2 libkeyutils1"
-)
+// release is a release of Debian that images are made of.
+type release struct {
+	suite string
+	// kinds are lists of packages, each without what the ones before it hold.
+	kinds []kind
+	// images are those that are made of it.
+	images []debianImage
+}
 
-// binutilsPackages are the parts of binutils that are for one machine.
-var binutilsPackages = map[string]string{"amd64": "binutils-x86-64-linux-gnu", "arm64": "binutils-aarch64-linux-gnu"}
+// kind is a list of packages that lies in a layer of its own.
+type kind struct{ name, packages string }
+
+// debianImage is an image: the layers of these kinds, and perhaps Go or npm on top.
+type debianImage struct {
+	layout string
+	kinds  []string
+	golang bool
+	npm    bool
+}
+
+const basePackages = "base-files base-passwd bash coreutils dash debianutils diffutils dpkg findutils grep gzip hostname libc-bin mawk perl-base sed tar xz-utils zlib1g"
+
+// releases are the releases, and what of them is there. What is compiled lies on trixie, whose cross compilers are built from the same sources as its own.
+var releases = []release{
+	{
+		suite: "bookworm", kinds: []kind{{"base", basePackages}, {"node", "nodejs"}},
+		images: []debianImage{{layout: "debian", kinds: []string{"base"}}, {layout: "node-bookworm", kinds: []string{"base", "node"}, npm: true}},
+	},
+	{
+		suite: "trixie",
+		kinds: []kind{{"base", basePackages}, {"gcc", "gcc g++ libc6-dev make pkgconf libsqlite3-dev zlib1g-dev"}, {"rust", "cargo rustc"}, {"build", "cmake ninja-build meson"}},
+		images: []debianImage{
+			{layout: "golang-trixie", kinds: []string{"base", "gcc"}, golang: true},
+			{layout: "rust-trixie", kinds: []string{"base", "gcc", "rust"}},
+			{layout: "gcc-trixie", kinds: []string{"base", "gcc", "build"}},
+		},
+	},
+}
 
 // pruned is what no program needs of the packages, as patterns below the root.
 var pruned = strings.Fields("usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/lintian usr/share/bug usr/share/doc-base usr/share/gcc usr/share/gdb " +
 	"usr/share/bash-completion usr/share/common-licenses usr/lib/*/gconv usr/lib/*/audit usr/sbin/zic usr/bin/localedef usr/lib/systemd etc/cron.daily etc/logrotate.d " +
-	"usr/lib/gcc/*/12/lto1 usr/lib/gcc/*/12/plugin usr/lib/gcc/*/12/lib*san* usr/lib/gcc/*/12/libitm.* usr/lib/gcc/*/12/libquadmath.* usr/bin/*lto-dump* usr/bin/*gcov* " +
-	"usr/bin/*gprof* usr/bin/*dwp usr/bin/*gold usr/bin/*cpp-12 usr/lib/compat-ld usr/lib/gold-ld usr/share/nodejs/@types usr/bin/perl5.36.0")
+	"usr/lib/gcc/*/*/plugin usr/lib/gcc/*/*/lib*san* usr/lib/gcc/*/*/libitm.* usr/lib/gcc/*/*/libquadmath.* usr/bin/*lto-dump* usr/bin/*gcov* " +
+	"usr/bin/*gprof* usr/bin/*dwp usr/bin/*gold usr/lib/compat-ld usr/lib/gold-ld usr/share/nodejs/@types usr/bin/perl5.* usr/lib/*/perl/*/CORE")
 
-// makeBookworm makes library/debian:12, library/golang:1.26-bookworm and library/rust:1.63-bookworm with a C compiler, and
-// library/node:18-bookworm, below work.
-func makeBookworm(ctx context.Context, work string, ca []byte) error {
-	names := []string{"debian", "golang-bookworm", "node-bookworm", "rust-bookworm"}
-	layouts := make([]layout, len(names))
-	images := make([][]ocispec.Descriptor, len(names))
-	for i, name := range names {
+// makeDebian makes the images of every release, in folders below work.
+func makeDebian(ctx context.Context, work string, ca []byte) error {
+	for _, r := range releases {
+		if err := r.make(ctx, work, ca); err != nil {
+			return fmt.Errorf("%s: %w", r.suite, err)
+		}
+	}
+	return nil
+}
+
+func (r release) make(ctx context.Context, work string, ca []byte) error {
+	layouts := make([]layout, len(r.images))
+	images := make([][]ocispec.Descriptor, len(r.images))
+	for i, image := range r.images {
 		var err error
-		if layouts[i], err = newLayout(filepath.Join(work, name)); err != nil {
+		if layouts[i], err = newLayout(filepath.Join(work, image.layout)); err != nil {
 			return err
 		}
 	}
-	npm := filepath.Join(work, "npm") // makeNode has fetched it
 	for _, name := range toolchainPlatforms {
 		p, err := platforms.Parse(name)
 		if err != nil {
 			return err
 		}
-		arch := debianName(p)
-		roots := map[string]string{}
-		for kind, packages := range map[string]string{
-			"debian": debianPackages, "gcc": gccPackages + " " + binutilsPackages[arch], "nodejs": nodePackages, "rust": rustPackages,
-		} {
-			if roots[kind], err = bookwormRoot(ctx, work, arch, kind, strings.Fields(packages)); err != nil {
-				return fmt.Errorf("%s for %s: %w", kind, arch, err)
-			}
+		roots, err := r.roots(ctx, work, debianName(p))
+		if err != nil {
+			return err
 		}
 		goroot, err := toolchain(ctx, p)
 		if err != nil {
 			return err
 		}
-		for i, l := range layouts {
-			image, err := bookwormImage(l, names[i], p, roots, goroot, npm, ca)
+		for i, image := range r.images {
+			desc, err := image.add(layouts[i], p, roots, goroot, filepath.Join(work, "npm"), ca) // makeNode has fetched it
 			if err != nil {
 				return err
 			}
-			images[i] = append(images[i], image)
+			images[i] = append(images[i], desc)
 		}
 	}
 	for i, l := range layouts {
@@ -87,8 +112,8 @@ func makeBookworm(ctx context.Context, work string, ca []byte) error {
 	return nil
 }
 
-// bookwormImage adds one platform's image to a layout.
-func bookwormImage(l layout, name string, p platforms.Platform, roots map[string]string, goroot, npm string, ca []byte) (ocispec.Descriptor, error) {
+// add adds one platform's image to a layout.
+func (d debianImage) add(l layout, p platforms.Platform, roots map[string]string, goroot, npm string, ca []byte) (ocispec.Descriptor, error) {
 	layers := make([]layer, 0, 5)
 	var errs []error
 	tree := func(src, dst string, exec func(string) bool) {
@@ -99,24 +124,22 @@ func bookwormImage(l layout, name string, p platforms.Platform, roots map[string
 		layer, err := l.addFiles(entries)
 		layers, errs = append(layers, layer), append(errs, err)
 	}
-	tree(roots["debian"], "", nil)
+	for _, k := range d.kinds {
+		tree(roots[k], "", nil)
+		if k == "gcc" {
+			files(entry{Name: "usr/bin/cc", Link: "gcc"}, entry{Name: "usr/bin/c++", Link: "g++"})
+		}
+	}
 	files(entry{Name: "tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777}, entry{Name: "var/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
 		folder("etc/ssl"), folder("etc/ssl/certs"), entry{Name: "etc/ssl/certs/ca-certificates.crt", Mode: 0o644, Data: ca})
 	config := ocispec.ImageConfig{Env: []string{"PATH=" + searchPath}, Cmd: []string{"bash"}}
-	switch name {
-	case "golang-bookworm":
-		tree(roots["gcc"], "", nil)
-		files(entry{Name: "usr/bin/cc", Link: "gcc"})
+	if d.golang {
 		tree(goroot, "usr/local/go", func(path string) bool { return strings.HasPrefix(path, "bin/") || strings.HasPrefix(path, "pkg/tool/") })
 		files(folder("go"), entry{Name: "go/src", Mode: fs.ModeDir | 0o777}, entry{Name: "go/bin", Mode: fs.ModeDir | 0o777})
 		config.Env = []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"}
 		config.WorkingDir = "/go"
-	case "rust-bookworm":
-		tree(roots["gcc"], "", nil)
-		files(entry{Name: "usr/bin/cc", Link: "gcc"})
-		tree(roots["rust"], "", nil)
-	case "node-bookworm":
-		tree(roots["nodejs"], "", nil)
+	}
+	if d.npm {
 		tree(npm, "usr/local/lib/node_modules/npm", func(path string) bool { return strings.HasPrefix(path, "bin/") })
 		files(entry{Name: "usr/local/bin/npm", Link: "../lib/node_modules/npm/bin/npm-cli.js"}, entry{Name: "usr/local/bin/npx", Link: "../lib/node_modules/npm/bin/npx-cli.js"})
 		config.Env = append(config.Env, "NODE_EXTRA_CA_CERTS="+caBundle)
@@ -128,43 +151,78 @@ func bookwormImage(l layout, name string, p platforms.Platform, roots map[string
 	return l.addImage(p, config, layers...)
 }
 
-// bookwormRoot unpacks packages into a root as dpkg would have, their scripts apart: the top folders are links into usr. The root of debian is
-// whole, the others are for a layer on top of it.
-func bookwormRoot(ctx context.Context, work, arch, kind string, packages []string) (string, error) {
-	root, err := fetchPackages(ctx, filepath.Join(work, "bookworm-"+kind), arch, packages...)
-	if err != nil {
-		return "", err
-	}
-	for _, top := range []string{"bin", "sbin", "lib", "lib64"} {
-		if err := mergeInto(filepath.Join(root, top), filepath.Join(root, "usr", top)); err != nil {
-			return "", err
+// roots unpacks the packages of each kind into a root as dpkg would have, their scripts apart: the top folders are links into usr. The root of the
+// first kind is whole, the others are for a layer on top of it.
+func (r release) roots(ctx context.Context, work, arch string) (map[string]string, error) {
+	out := map[string]string{}
+	held := map[string]map[string]bool{} // the packages of each kind
+	for _, k := range r.kinds {
+		a := apt{dir: filepath.Join(work, strings.Join([]string{r.suite, arch, k.name}, "-")), lists: filepath.Join(work, "lists-"+r.suite+"-"+arch), arch: arch, suite: r.suite}
+		debs, err := a.withDependencies(ctx, strings.Fields(k.packages)...)
+		if err != nil {
+			return nil, err
 		}
-		if _, err := os.Stat(filepath.Join(root, "usr", top)); err == nil && kind == "debian" {
+		held[k.name] = map[string]bool{}
+		debs = slices.DeleteFunc(debs, func(deb string) bool {
+			name, _, _ := strings.Cut(filepath.Base(deb), "_")
+			held[k.name][name] = true
+			return slices.ContainsFunc(r.below(k.name), func(below string) bool { return held[below][name] })
+		})
+		root := filepath.Join(a.dir, "x")
+		if err := unpackDebs(ctx, debs, root); err != nil {
+			return nil, err
+		}
+		if err := settle(root, k.name == "base"); err != nil {
+			return nil, fmt.Errorf("%s for %s: %w", k.name, arch, err)
+		}
+		out[k.name] = root
+	}
+	return out, nil
+}
+
+// below lists the kinds that a kind lies on.
+func (r release) below(name string) []string {
+	for _, image := range r.images {
+		if i := slices.Index(image.kinds, name); i >= 0 {
+			return image.kinds[:i]
+		}
+	}
+	return nil
+}
+
+// settle brings a root into the shape that an installed system has.
+func settle(root string, whole bool) error {
+	for _, top := range []string{"bin", "sbin", "lib", "lib64"} {
+		if info, err := os.Lstat(filepath.Join(root, top)); err != nil || info.IsDir() {
+			if err := mergeInto(filepath.Join(root, top), filepath.Join(root, "usr", top)); err != nil {
+				return err
+			}
+		} else if err := os.Remove(filepath.Join(root, top)); err != nil { // a link already
+			return err
+		}
+		if _, err := os.Stat(filepath.Join(root, "usr", top)); err == nil && whole {
 			if err := os.Symlink("usr/"+top, filepath.Join(root, top)); err != nil {
-				return "", err
+				return err
 			}
 		}
 	}
-	if kind == "debian" {
+	if whole {
 		if err := settleDebian(root); err != nil {
-			return "", err
+			return err
 		}
 	}
 	for _, pattern := range pruned {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
-			return "", err
+			return err
 		}
 		for _, p := range found {
 			if err := os.RemoveAll(p); err != nil {
-				return "", err
+				return err
 			}
 		}
 	}
-	if kind == "debian" {
-		err = os.Symlink("perl", filepath.Join(root, "usr/bin/perl5.36.0"))
-	}
-	return root, err
+	return nil
 }
 
 // mergeInto moves what is in one folder into another, and takes the folder away. One that is not there is no error.

@@ -1,0 +1,43 @@
+package integration
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/manifold-build/manifold/integration/sandbox"
+)
+
+// TestSourcesAreBuiltAsEmulationBuildsThem builds projects that others wrote as Debian has them, configured and compiled on an emulated target,
+// accelerated and not: all that is left in the folder has to be the same, to the last byte. One of them on most days, all of them with
+// MANIFOLD_DIFFERENTIAL=all; a name chooses that one.
+func TestSourcesAreBuiltAsEmulationBuildsThem(t *testing.T) {
+	sb := sandbox.Start(t)
+	chosen := os.Getenv("MANIFOLD_DIFFERENTIAL")
+	for name, tc := range map[string]struct {
+		commands string
+		often    bool
+	}{
+		// configure names its files by its process and writes down the time.
+		"zlib":  {"./configure && make -j2 && rm configure.log", true},
+		"lua":   {"make -j2 linux MYLIBS= SYSLIBS='-Wl,-E -ldl' && src/lua -v", false},
+		"xz":    {"./configure --disable-nls && make -j2 && make install DESTDIR=/out && rm config.log config.status && rm -rf po*", false},
+		"fmt":   {"for f in format os; do g++ -g -O2 -std=c++20 -fPIC -Iinclude -c src/$f.cc || exit 1; done; g++ -shared -o libfmt.so format.o os.o", false},
+		"nginx": {"./configure --without-http_rewrite_module --with-threads && make -j2 && objs/nginx -V && rm objs/autoconf.err", false},
+	} {
+		if chosen != "all" && chosen != name && (chosen != "" || !tc.often) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "Dockerfile", "FROM gcc:14-trixie AS build\nWORKDIR /src\nCOPY src .\nENV SOURCE_DATE_EPOCH=1\nRUN "+tc.commands+"\nFROM debian:12\nCOPY --from=build /src /src\n")
+			if err := sandbox.UnpackSource(t.Context(), name, dir+"/src"); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(exported(t, sb, dir, "emulate", "emulated"), exported(t, sb, dir, "auto", "accelerated")); diff != "" {
+				t.Errorf("(-emulated +accelerated)\n%s", diff)
+			}
+		})
+	}
+}

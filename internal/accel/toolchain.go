@@ -1,0 +1,149 @@
+package accel
+
+import (
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Programs is the file of a tool chain image that lists its programs, one in a line: the SHA-256 of the target's own program, its size in bytes, the SHA-256 of
+// the twin, and the twin's path in the image.
+const Programs = "programs"
+
+// twinned is a line of that file.
+type twinned struct {
+	own, twin, path string
+	size            int64
+}
+
+func readPrograms(dir string) ([]twinned, error) {
+	dt, err := os.ReadFile(filepath.Join(dir, Programs))
+	if err != nil {
+		return nil, err
+	}
+	var out []twinned
+	for line := range strings.Lines(string(dt)) {
+		f := strings.Fields(line)
+		const fields = 4
+		if len(f) != fields {
+			return nil, fmt.Errorf("%s: a line of %d words", Programs, len(f))
+		}
+		size, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil || !filepath.IsLocal(f[3]) {
+			return nil, fmt.Errorf("%s: %q", Programs, strings.TrimSpace(line))
+		}
+		out = append(out, twinned{own: f[0], size: size, twin: f[2], path: f[3]})
+	}
+	return out, nil
+}
+
+// toolTwin is the twin of a program of the target's, if the tool chain has one of that very build.
+func (m machine) toolTwin(own string) (string, bool) {
+	list, err := readPrograms(m.Toolchain)
+	if err != nil {
+		return "", false
+	}
+	at, err := m.remember("twin\n"+identity(own), func() (string, error) { return m.findTwin(list, own) })
+	return at, err == nil
+}
+
+func (m machine) findTwin(list []twinned, own string) (string, error) {
+	info, err := os.Stat(own)
+	if err != nil {
+		return "", err
+	}
+	digest := ""
+	for _, p := range list {
+		if p.size != info.Size() {
+			continue
+		}
+		if digest == "" {
+			if digest, err = digestOf(own); err != nil {
+				return "", err
+			}
+		}
+		if p.own != digest {
+			continue
+		}
+		at := filepath.Join(m.Toolchain, p.path)
+		if is, err := digestOf(at); err != nil || is != p.twin || !isOurs(at) || !isOurs(m.loader()) {
+			return "", errors.Join(errNoTwin, err)
+		}
+		return at, nil
+	}
+	return "", errNoTwin
+}
+
+// isOurs reports whether a file is a program or a library of this program's machine.
+func isOurs(name string) bool {
+	f, err := elf.Open(name)
+	if err != nil {
+		return false
+	}
+	ok := f.Machine == ownMachine
+	return f.Close() == nil && ok
+}
+
+func digestOf(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
+}
+
+// identity is what tells a file apart from what may come in its place while an instruction runs.
+func identity(name string) string {
+	var st syscall.Stat_t
+	if err := syscall.Stat(name, &st); err != nil {
+		return name
+	}
+	return fmt.Sprintf("%s %d %d %d %d.%d", name, st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec)
+}
+
+// remember returns what was found out before in this instruction, else finds it out. Answers lie in memory that is part of no layer, in a folder
+// that is this user's alone; what cannot be kept is found out each time.
+func (m machine) remember(key string, find func() (string, error)) (string, error) {
+	dir := filepath.Join(m.Memory, fmt.Sprintf(".manifold-%d", os.Getuid()))
+	sum := sha256.Sum256([]byte(key))
+	name := filepath.Join(dir, hex.EncodeToString(sum[:16]))
+	if answer, ok := recall(dir, name); ok {
+		return answer, nil
+	}
+	answer, err := find()
+	if err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(dir, 0o700); err == nil || errors.Is(err, os.ErrExist) {
+		if f, err := os.CreateTemp(dir, "new-"); err == nil {
+			_, err = f.WriteString(answer)
+			if err = errors.Join(err, f.Close()); err == nil {
+				err = os.Rename(f.Name(), name)
+			}
+			if err != nil {
+				_ = os.Remove(f.Name())
+			}
+		}
+	}
+	return answer, nil
+}
+
+// recall reads an answer from a folder that nobody else can write to.
+func recall(dir, name string) (string, bool) {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(dir, &st); err != nil || st.Mode&syscall.S_IFMT != syscall.S_IFDIR || int(st.Uid) != os.Getuid() || st.Mode&0o077 != 0 {
+		return "", false
+	}
+	dt, err := os.ReadFile(name)
+	return string(dt), err == nil
+}
