@@ -14,8 +14,10 @@ COPY cmd/manifold-frontend cmd/manifold-frontend
 COPY cmd/manifold-accel cmd/manifold-accel
 ARG GOARCH
 ARG VERSION=dev
+# digests of the tool chain images, "trixie-arm64=sha256:…,…"; what is not there is taken by its tag
+ARG TOOLCHAIN_PINS
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X main.version=$VERSION" -o /out/ ./cmd/manifold-frontend ./cmd/manifold-accel
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X main.version=$VERSION -X github.com/manifold-build/manifold/frontend.toolchainPins=$TOOLCHAIN_PINS" -o /out/ ./cmd/manifold-frontend ./cmd/manifold-accel
 
 FROM scratch
 LABEL moby.buildkit.frontend.network.none="true" \

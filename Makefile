@@ -1,7 +1,7 @@
 # Everything here needs Go, git and root; what else is missing is built or installed on the way.
 SANDBOX = go run ./integration/cmd/sandbox
 
-.PHONY: help demo test unit race lint vuln conformance bench differential corpus nightly image fuzz
+.PHONY: help toolchains demo test unit race lint vuln conformance bench differential corpus nightly image fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ conformance: ## BuildKit's own Dockerfile tests against our frontend, compared w
 bench: ## our figures beside the alternatives', in one run
 	go run ./integration/bench
 
+toolchains: ## make the tool chain images, an OCI layout for each in toolchain-images
+	go run ./integration/cmd/toolchains toolchain-images
+
 image: ## build the frontend image for every platform with itself, into manifold-image.tar
 	$(SANDBOX) manifold build --progress=plain -o type=oci,dest=manifold-image.tar .
 
@@ -46,7 +49,7 @@ fuzz: ## each fuzz target for a minute
 	go test ./verify -run '^$$' -fuzz FuzzLayer -fuzztime 1m -fuzzminimizetime 1s
 
 differential: ## every differential case, built moved and emulated
-	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 90m ./integration -run TestMovedIsWhatEmulationMakes
+	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 180m ./integration -run 'TestMovedIsWhatEmulationMakes|TestSourcesAreBuilt'
 
 corpus: ## plan every Dockerfile below DIR, with reasons, counts and times
 	@go run ./integration/cmd/corpus $(DIR)

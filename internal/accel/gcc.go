@@ -106,7 +106,7 @@ func (m machine) ownTool(name string) (own, called string, _ error) {
 	}
 	key := strings.Join([]string{"tool", name, identity(driver), m.Getenv("PATH"), m.Getenv("COMPILER_PATH"), m.Getenv("GCC_EXEC_PREFIX")}, "\n")
 	out, err := m.remember(key, func() (string, error) {
-		cmd := exec.Command(driver, "-print-prog-name="+name) //nolint:gosec,noctx // the driver that runs this program
+		cmd := exec.Command(driver, "-print-prog-name="+name) //nolint:noctx // the driver that runs this program
 		cmd.Env = m.withoutOurs()
 		out, err := cmd.Output()
 		if err != nil {
@@ -169,7 +169,7 @@ func (m machine) link(args []string) error {
 		if with, ok := m.withPlugin(args); ok {
 			var said bytes.Buffer
 			run := m.loading(own, twin, with)
-			cmd := exec.Command(run[0]) //nolint:gosec,noctx // as collect2 would have
+			cmd := exec.Command(run[0]) //nolint:noctx // as collect2 would have
 			cmd.Args, cmd.Stdin, cmd.Stdout, cmd.Stderr = run, os.Stdin, &said, &said
 			if err := cmd.Run(); err == nil && said.Len() == 0 {
 				return nil
@@ -351,7 +351,7 @@ func (m machine) sameFolders(name, own, twin string, query []string) (string, er
 
 // folders are those that a compiler says it looks for headers in.
 func (m machine) folders(command []string) ([]string, error) {
-	cmd := exec.Command(command[0], append(command[1:], os.DevNull)...) //nolint:gosec,noctx // the compiler in whose place this program runs, or its twin
+	cmd := exec.Command(command[0], append(command[1:], os.DevNull)...) //nolint:noctx // the compiler in whose place this program runs, or its twin
 	cmd.Env = slices.DeleteFunc(m.withoutOurs(), func(v string) bool {
 		return strings.Contains(v, "_PATH=") || strings.HasPrefix(v, "CPATH=") || strings.HasPrefix(v, "LC_") || strings.HasPrefix(v, "LANG")
 	})

@@ -179,7 +179,8 @@ func TestPrecompiled(t *testing.T) {
 func TestCompilerPath(t *testing.T) {
 	m, own := gccImage(t)
 	m.Getenv = func(name string) string { return map[string]string{"COMPILER_PATH": "/opt/own:/opt/other"}[name] }
-	said := m.Stderr.(*bytes.Buffer)
+	said := new(bytes.Buffer)
+	m.Stderr = said
 	if v, ok := m.compilerPath(); !ok || v != "/opt/own:/opt/other:/bin-of-accel/gcc" || said.Len() > 0 {
 		t.Errorf("COMPILER_PATH=%q, %v, said %q", v, ok, said)
 	}
