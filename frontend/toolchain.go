@@ -6,6 +6,7 @@ import (
 	"context"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client/llb"
@@ -23,6 +24,9 @@ const Toolchains = "ghcr.io/manifold-build/toolchains"
 // toolchainPins has the digests of those images as they were when this program was released, "trixie-arm64=sha256:…,…": a linker writes it (make image).
 // What is not there is taken by its tag.
 var toolchainPins string
+
+// toolchainWait bounds the question for a tool chain: a registry that does not answer is no reason to wait longer than emulation would.
+const toolchainWait = 10 * time.Second
 
 // toolchains is the repository that a target's tool chains come from; empty if none are to be used.
 func (all settings) toolchains(target platforms.Platform) (string, error) {
@@ -61,23 +65,27 @@ func (b *build) toolchainsOf(g *group) []toolchain {
 
 // toolchain is the tool chain's image for the gcc that a stage's image holds or installs, or nothing where there is none: the compilers are emulated then.
 func (b *build) toolchain(ctx context.Context, tc toolchain) llb.State {
-	none := llb.Scratch().File(llb.Mkdir("/none", 0o755), llb.WithCustomName("[internal] no tool chain")) //nolint:mnd // as any folder
+	none := func(why string) llb.State {
+		return llb.Scratch().File(llb.Mkdir("/none", 0o755), llb.WithCustomName("[internal] no tool chain: "+why)) //nolint:mnd // as any folder
+	}
 	suite := b.suiteOf(ctx, tc)
 	if suite == "" {
-		return none
+		return none(tc.Image + " has no gcc of Debian's")
 	}
 	tag := suite + "-" + dockerfile.ToolchainArch(tc.Target)
 	name := strings.TrimSuffix(tc.repository, "/") + ":" + tag
 	if pin := pinned(tag); pin != "" && tc.repository == Toolchains {
 		name = tc.repository + "@" + pin
 	}
-	ref, dgst, _, err := b.resolveImage(ctx, "[internal]", name, b.node().Native)
+	bounded, stop := context.WithTimeout(ctx, toolchainWait)
+	defer stop()
+	ref, dgst, _, err := b.resolveImage(bounded, "[internal]", name, b.node().Native)
 	if err != nil {
-		return none
+		return none(name + " cannot be had, so gcc is emulated")
 	}
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		return none
+		return none(name + " has an invalid name")
 	}
 	if dgst != "" {
 		if exact, err := reference.WithDigest(reference.TrimNamed(named), dgst); err == nil {

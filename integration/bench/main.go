@@ -102,7 +102,7 @@ func (f figure) print(ctx context.Context) error {
 	o, t := median(ours), median(theirs)
 	ratio, goal := fmt.Sprintf("%.2f", o.Seconds()/t.Seconds()), fmt.Sprintf("at most %.2f", f.most)
 	if f.most < 0.5 {
-		ratio, goal = fmt.Sprintf("%.1f × faster", t.Seconds()/o.Seconds()), fmt.Sprintf("at least %.0f × faster", 1/f.most)
+		ratio, goal = fmt.Sprintf("%.1f × faster", t.Seconds()/o.Seconds()), fmt.Sprintf("at least %.3g × faster", 1/f.most)
 	}
 	_, err := fmt.Printf("| %s | %s: %.2f s | %s: %.2f s | %s | %s |\n",
 		f.name, f.ours.name, o.Seconds(), f.theirs.name, t.Seconds(), ratio, goal)
