@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -115,8 +114,8 @@ func (m machine) sayf(format string, args ...any) {
 
 // become is the program from now on: a name is looked up as a shell would.
 func become(name string, args []string) error {
-	file, err := exec.LookPath(name)
-	if err != nil && !errors.Is(err, exec.ErrDot) { // a shell obeys a dot in PATH
+	file, err := lookPath(name)
+	if err != nil {
 		return err
 	}
 	return execve(file, args)

@@ -100,28 +100,38 @@ func (m machine) ownTool(name string) (own, called string, _ error) {
 		own, err := exec.LookPath(name)
 		return own, name, err
 	}
-	driver, err := exec.LookPath(driver)
-	if err != nil && !errors.Is(err, exec.ErrDot) {
+	driver, err := lookPath(driver)
+	if err != nil {
 		return "", "", err
 	}
 	key := strings.Join([]string{"tool", name, identity(driver), m.Getenv("PATH"), m.Getenv("COMPILER_PATH"), m.Getenv("GCC_EXEC_PREFIX")}, "\n")
-	out, err := m.remember(key, func() (string, error) {
+	called, err = m.remember(key, func() (string, error) {
 		cmd := exec.Command(driver, "-print-prog-name="+name) //nolint:noctx // the driver that runs this program
 		cmd.Env = m.withoutOurs()
 		out, err := cmd.Output()
 		if err != nil {
 			return "", fmt.Errorf("%s -print-prog-name=%s: %w", driver, name, err)
 		}
-		return strings.TrimSpace(string(out)), nil
+		called := strings.TrimSpace(string(out))
+		if _, err := lookPath(called); err != nil { // it may be installed yet, so that is not remembered
+			return "", fmt.Errorf("%s: cannot execute %q: %w", filepath.Base(driver), name, err)
+		}
+		return called, nil
 	})
 	if err != nil {
 		return "", "", err
 	}
-	own, err = exec.LookPath(out) // a bare name is looked up as the driver would
-	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return "", "", fmt.Errorf("%s: cannot execute %q: %w", filepath.Base(driver), name, err)
+	own, err = lookPath(called)
+	return own, called, err
+}
+
+// lookPath looks a program up as the driver does, which obeys a dot in PATH.
+func lookPath(name string) (string, error) {
+	file, err := exec.LookPath(name)
+	if errors.Is(err, exec.ErrDot) {
+		err = nil
 	}
-	return own, out, nil
+	return file, err
 }
 
 // withoutOurs is the environment without the folder that this program is found in, and without what the driver has told its subprograms.
@@ -352,8 +362,8 @@ func (m machine) sameFolders(name, own, twin string, query []string) (string, er
 // folders are those that a compiler says it looks for headers in.
 func (m machine) folders(command []string) ([]string, error) {
 	cmd := exec.Command(command[0], append(command[1:], os.DevNull)...) //nolint:noctx // the compiler in whose place this program runs, or its twin
-	cmd.Env = slices.DeleteFunc(m.withoutOurs(), func(v string) bool {
-		return strings.Contains(v, "_PATH=") || strings.HasPrefix(v, "CPATH=") || strings.HasPrefix(v, "LC_") || strings.HasPrefix(v, "LANG")
+	cmd.Env = slices.DeleteFunc(m.withoutOurs(), func(v string) bool {  // what adds folders, writes files and translates
+		return strings.Contains(v, "_PATH=") || strings.HasPrefix(v, "CPATH=") || strings.Contains(v, "DEPENDENCIES") || strings.HasPrefix(v, "LC_") || strings.HasPrefix(v, "LANG")
 	})
 	cmd.Env = append(cmd.Env, "LC_ALL=C")
 	out, err := cmd.CombinedOutput()

@@ -221,3 +221,50 @@ func TestSearchList(t *testing.T) {
 		t.Errorf("a list without an end: %q", dirs)
 	}
 }
+
+// TestOwnTool asks a driver for a program that is not there at first: that is not remembered.
+func TestOwnTool(t *testing.T) {
+	m, own := gccImage(t)
+	dir := t.TempDir()
+	driver, asked := filepath.Join(dir, "g++"), filepath.Join(dir, "asked")
+	m.Getenv = func(name string) string {
+		return map[string]string{"COLLECT_GCC": driver, "PATH": os.Getenv("PATH"), "COMPILER_PATH": "/opt/own:" + filepath.Join(m.Bin, gccDir)}[name]
+	}
+	t.Setenv("COMPILER_PATH", m.Getenv("COMPILER_PATH"))
+	put(t, driver, "#!/bin/sh\necho \"$COMPILER_PATH\" >>"+asked+"\ncat "+dir+"/answer\n")
+	put(t, filepath.Join(dir, "answer"), "cc1plus-of-nobody\n")
+	if got, _, err := m.ownTool("cc1plus"); err == nil || !strings.Contains(err.Error(), "cc1plus") {
+		t.Fatalf("%q, %v", got, err)
+	}
+	put(t, filepath.Join(dir, "answer"), own+"\n")
+	for range 2 {
+		if got, called, err := m.ownTool("cc1plus"); err != nil || got != own || called != own {
+			t.Fatalf("%q, called %q, %v", got, called, err)
+		}
+	}
+	dt, err := os.ReadFile(asked)
+	if err != nil || string(dt) != "/opt/own\n/opt/own\n" {
+		t.Errorf("asked with COMPILER_PATH %q, %v", dt, err)
+	}
+}
+
+// TestLinker finds the linker that collect2 would have, whose place this program has in a folder of its own.
+func TestLinker(t *testing.T) {
+	m, _ := gccImage(t)
+	dir := t.TempDir()
+	ours := filepath.Join(m.Bin, gccDir)
+	put(t, filepath.Join(dir, "b/ld"), "")
+	put(t, filepath.Join(dir, "path/ld"), "")
+	t.Setenv("PATH", filepath.Join(dir, "path"))
+	for list, want := range map[string]string{ours + "/:/usr/libexec/nowhere/": "path/ld", dir + "/b/:" + ours + "/": "b/ld", ours + ":" + dir + "/b": "b/ld"} {
+		t.Setenv("COMPILER_PATH", list)
+		m.Getenv = os.Getenv
+		m.setLinker()
+		if got := os.Getenv("COMPILER_PATH"); !strings.Contains(got, filepath.Join(m.Bin, linkerDir)) || strings.Contains(got, ours) {
+			t.Errorf("COMPILER_PATH=%s for %s", got, list)
+		}
+		if got, err := m.ownLinker(); err != nil || got != filepath.Join(dir, want) {
+			t.Errorf("%s: %q, %v, want %s", list, got, err, want)
+		}
+	}
+}
