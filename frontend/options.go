@@ -154,8 +154,12 @@ func (s setting) named(name string) (setting, bool, error) {
 			return s, true, fmt.Errorf("%s: %s is auto or off, not %q", s.origin, name, s.value)
 		}
 	case optionToolchains:
-		if _, err := reference.ParseNormalizedNamed(s.value); err != nil && s.value != off {
-			return s, true, fmt.Errorf("%s: toolchains is the repository of the tool chain images, or off: %w", s.origin, err)
+		named, err := reference.ParseNormalizedNamed(s.value)
+		if err == nil && !reference.IsNameOnly(named) {
+			err = errors.New("the tags are those of the releases, so it has none")
+		}
+		if err != nil && s.value != off {
+			return s, true, fmt.Errorf("%s: toolchains is the repository of the tool chain images, or off, not %q: %w", s.origin, s.value, err)
 		}
 	case optionVerify:
 		if s.value != verifyStrict && s.value != verifyWarn && s.value != verifyOff {

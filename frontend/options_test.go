@@ -90,6 +90,12 @@ func TestReadRequest(t *testing.T) {
 			err:  `build argument MANIFOLD_MAX_PARALLELISM: max-parallelism is how many targets are built at once, 1 or more, not "0"`,
 		},
 		{
+			name: "tool chains with a tag",
+			opts: map[string]string{"manifold:toolchains": "registry.example.com/toolchains:trixie-arm64"},
+			err: `manifold:toolchains: toolchains is the repository of the tool chain images, or off, not "registry.example.com/toolchains:trixie-arm64": ` +
+				`the tags are those of the releases, so it has none`,
+		},
+		{
 			name: "bad value",
 			opts: map[string]string{"manifold:strategy": "fast"},
 			err:  `manifold:strategy: invalid strategy "fast": it is one of auto, native, emulate, cross, accelerate`,

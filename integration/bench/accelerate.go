@@ -90,42 +90,27 @@ func accelerated(ctx context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]fig
 	if err != nil {
 		return nil, err
 	}
-	return []figure{
-		{
-			name: "Go with cgo and SQLite's C, arm64, cold", rounds: 1, most: 1.0 / 5,
-			ours: cold(b, "manifold", ours("linux/arm64", cgo)...), theirs: cold(b, "reference frontend", reference("linux/arm64", cgo)...),
-		},
-		{
-			name: "Go with cgo and SQLite's C, arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
-			ours: cold(b, "arm64", ours("linux/arm64", cgo)...), theirs: cold(b, "amd64", ours(native, cgo)...),
-		},
-		{
-			name: "C: zlib, configure and make, arm64, cold", rounds: 1, most: 1 / 2.5,
-			ours: cold(b, "manifold", ours("linux/arm64", c)...), theirs: cold(b, "reference frontend", reference("linux/arm64", c)...),
-		},
-		{
-			name: "C: zlib, configure and make, arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
-			ours: cold(b, "arm64", ours("linux/arm64", c)...), theirs: cold(b, "amd64", ours(native, c)...),
-		},
-		{
-			name: "C++: {fmt} and files that use most of it, arm64, cold", rounds: 1, most: 1.0 / 5,
-			ours: cold(b, "manifold", ours("linux/arm64", cc)...), theirs: cold(b, "reference frontend", reference("linux/arm64", cc)...),
-		},
-		{
-			name: "C++: {fmt} and files that use most of it, arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
-			ours: cold(b, "arm64", ours("linux/arm64", cc)...), theirs: cold(b, "amd64", ours(native, cc)...),
-		},
-		{
-			name: "Go in a script that asks uname, arm64, cold", rounds: 1, most: 1.0 / 4,
-			ours: cold(b, "manifold", ours("linux/arm64", compiles)...), theirs: cold(b, "reference frontend", reference("linux/arm64", compiles)...),
-		},
-		{
-			name: "Go in a script that asks uname, arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
-			ours: cold(b, "arm64", ours("linux/arm64", compiles)...), theirs: cold(b, "amd64", ours(native, compiles)...),
-		},
-		{
-			name: "a script that compiles nothing, arm64, cold", rounds: 5, most: 1.02,
-			ours: cold(b, "accelerate", ours("linux/arm64", rests)...), theirs: cold(b, "emulate", append(ours("linux/arm64", rests), "--accelerate=off")...),
-		},
-	}, nil
+	var out []figure
+	for _, w := range []struct {
+		name, dir string
+		faster    float64
+	}{
+		{"Go in a script that asks uname", compiles, 4}, {"Go with cgo and SQLite's C", cgo, 5},
+		{"C: zlib, configure and make", c, 2.5}, {"C++: {fmt} and files that use most of it", cc, 5},
+	} {
+		arm64 := ours("linux/arm64", w.dir)
+		out = append(out,
+			figure{
+				name: w.name + ", arm64, cold", rounds: 1, most: 1 / w.faster,
+				ours: cold(b, "manifold", arm64...), theirs: cold(b, "reference frontend", reference("linux/arm64", w.dir)...),
+			},
+			figure{
+				name: w.name + ", arm64 accelerated against native amd64, cold", rounds: 1, most: 2.5,
+				ours: cold(b, "arm64", arm64...), theirs: cold(b, "amd64", ours(native, w.dir)...),
+			})
+	}
+	return append(out, figure{
+		name: "a script that compiles nothing, arm64, cold", rounds: 5, most: 1.02,
+		ours: cold(b, "accelerate", ours("linux/arm64", rests)...), theirs: cold(b, "emulate", append(ours("linux/arm64", rests), "--accelerate=off")...),
+	}), nil
 }

@@ -19,6 +19,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/internal/accel"
 	"github.com/manifold-build/manifold/platforms"
 )
@@ -39,7 +40,7 @@ type Toolchain struct {
 
 // Name is the image's tag: "trixie-arm64", "trixie-arm-v7".
 func (t Toolchain) Name() string {
-	return t.Suite + "-" + strings.TrimPrefix(strings.ReplaceAll(t.Target.String(), "/", "-"), "linux-")
+	return t.Suite + "-" + dockerfile.ToolchainArch(t.Target)
 }
 
 // suites are the releases of Debian whose compilers are looked at, with each one's own gcc.

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -27,7 +26,6 @@ var Sources = map[string]Source{
 	"xz":    {"x/xz-utils/xz-utils_5.8.1.orig.tar.xz", "0b54f79df85912504de0b14aec7971e3f964491af1812d83447005807513cd9e"},
 	"fmt":   {"f/fmtlib/fmtlib_10.1.1+ds1.orig.tar.gz", "7000f214d2628f04174822f8048c573f1608194408d7931121595a03f1c18a17"},
 	"nginx": {"n/nginx/nginx_1.26.3.orig.tar.gz", "69ee2b237744036e61d24b836668aad3040dda461fe6f570f1787eab570c75aa"},
-	"redis": {"r/redis/redis_8.0.2.orig.tar.gz", "caf3c0069f06fc84c5153bd2a348b204c578de80490c73857bee01d9b5d7401f"},
 }
 
 // sourceWait bounds the download of one project.
@@ -50,10 +48,24 @@ func UnpackSource(ctx context.Context, name, dir string) error {
 	return err
 }
 
-func (s Source) fetch(ctx context.Context, name string) (err error) {
+func (s Source) fetch(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, sourceWait)
 	defer cancel()
 	url := "http://deb.debian.org/debian/pool/main/" + s.Path
+	return get(ctx, url, func(body io.Reader) error {
+		all, err := io.ReadAll(body)
+		if err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(all); hex.EncodeToString(sum[:]) != s.Sum {
+			return fmt.Errorf("it has the SHA-256 %x, and %s was expected", sum, s.Sum)
+		}
+		return os.WriteFile(name, all, 0o644)
+	})
+}
+
+// get fetches a file and hands on its content.
+func get(ctx context.Context, url string, read func(io.Reader) error) (err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -66,12 +78,8 @@ func (s Source) fetch(ctx context.Context, name string) (err error) {
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", url, res.Status)
 	}
-	var all bytes.Buffer
-	if _, err := io.Copy(&all, res.Body); err != nil {
-		return err
+	if err := read(res.Body); err != nil {
+		return fmt.Errorf("%s: %w", url, err)
 	}
-	if sum := sha256.Sum256(all.Bytes()); hex.EncodeToString(sum[:]) != s.Sum {
-		return fmt.Errorf("%s has the SHA-256 %x, and %s was expected", url, sum, s.Sum)
-	}
-	return os.WriteFile(name, all.Bytes(), 0o644)
+	return nil
 }

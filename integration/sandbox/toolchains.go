@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -226,43 +225,32 @@ func nodeLayers(l layout, b busybox, ca []byte, libraries, node, npm string) ([]
 }
 
 // fetchNPM downloads a package of the npm registry and unpacks it into a folder.
-func fetchNPM(ctx context.Context, name, version, dir string) (err error) {
+func fetchNPM(ctx context.Context, name, version, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, npmWait)
 	defer cancel()
-	url := fmt.Sprintf("%s/%s/-/%s-%s.tgz", npmRegistry, name, name, version)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, res.Status)
-	}
-	zip, err := gzip.NewReader(res.Body)
-	if err != nil {
-		return fmt.Errorf("%s: %w", url, err)
-	}
-	tr := tar.NewReader(io.LimitReader(zip, maxPackage))
-	for {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+	return get(ctx, fmt.Sprintf("%s/%s/-/%s-%s.tgz", npmRegistry, name, name, version), func(body io.Reader) error {
+		zip, err := gzip.NewReader(body)
 		if err != nil {
-			return fmt.Errorf("%s: %w", url, err)
-		}
-		_, path, ok := strings.Cut(h.Name, "/") // everything lies in one folder
-		if !ok || h.Typeflag != tar.TypeReg || !filepath.IsLocal(path) {
-			continue
-		}
-		if err := unpack(filepath.Join(dir, path), tr, fs.FileMode(h.Mode&0o777)); err != nil {
 			return err
 		}
-	}
+		tr := tar.NewReader(io.LimitReader(zip, maxPackage))
+		for {
+			h, err := tr.Next()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			_, path, ok := strings.Cut(h.Name, "/") // everything lies in one folder
+			if !ok || h.Typeflag != tar.TypeReg || !filepath.IsLocal(path) {
+				continue
+			}
+			if err := unpack(filepath.Join(dir, path), tr, fs.FileMode(h.Mode&0o777)); err != nil {
+				return err
+			}
+		}
+	})
 }
 
 func unpack(path string, r io.Reader, mode fs.FileMode) (err error) {
