@@ -56,8 +56,16 @@ func TestToolTwin(t *testing.T) {
 		"a path out of the image":   {spoil: func(m machine, own string) { outside(t, m, own) }},
 		"no twin":                   {spoil: func(m machine, _ string) { _ = os.Remove(filepath.Join(m.Toolchain, "gcc-14/cc1")) }},
 		"another twin than listed":  {spoil: func(m machine, _ string) { put(t, filepath.Join(m.Toolchain, "gcc-14/cc1"), "#!/bin/sh\n") }},
-		"no loader":                 {spoil: func(m machine, _ string) { _ = os.Remove(m.loader()) }},
-		"another machine's loader":  {spoil: func(m machine, _ string) { foreign(t, m.loader()) }},
+		"a mended twin, not listed": {spoil: func(m machine, _ string) {
+			name := filepath.Join(m.Toolchain, "gcc-14/cc1")
+			dt, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, name, string(dt)+"x")
+		}},
+		"no loader":                {spoil: func(m machine, _ string) { _ = os.Remove(m.loader()) }},
+		"another machine's loader": {spoil: func(m machine, _ string) { foreign(t, m.loader()) }},
 		"a twin of another machine's": {spoil: func(m machine, own string) {
 			foreign(t, filepath.Join(m.Toolchain, "gcc-14/cc1"))
 			list(t, m, own, "gcc-14/cc1")
@@ -120,9 +128,21 @@ func TestMemory(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	asked := false
-	if _, err := m.remember("key", func() (string, error) { asked = true; return "", nil }); err != nil || !asked {
-		t.Error("believed what anybody can have written", err)
+	// The answer that lies there is right, and is found out anew: anybody can have written it.
+	asked := 0
+	for range 2 {
+		if _, err := m.remember("key", func() (string, error) { asked++; return "", nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("asked %d times where others can write", asked)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.remember("key", func() (string, error) { asked++; return "", nil }); err != nil || asked != 2 {
+		t.Errorf("asked %d times, %v: what this user wrote is remembered", asked, err)
 	}
 }
 
@@ -265,6 +285,23 @@ func TestLinker(t *testing.T) {
 		}
 		if got, err := m.ownLinker(); err != nil || got != filepath.Join(dir, want) {
 			t.Errorf("%s: %q, %v, want %s", list, got, err, want)
+		}
+	}
+}
+
+// TestSameFolders uses a twin only where it looks for headers in the folders that the stage's own compiler looks in, and in no others.
+func TestSameFolders(t *testing.T) {
+	const said = "#!/bin/sh\nprintf '#include <...> search starts here:\\n /usr/lib/gcc/x/14/include\\n /usr/include\\n%sEnd of search list.\\n' >&2\n"
+	for more, ok := range map[string]bool{"": true, " /usr/x-linux-gnu/include\\n": false} {
+		m, own := gccImage(t)
+		put(t, own, strings.Replace(said, "%s", "", 1))
+		put(t, m.loader(), strings.Replace(said, "%s", more, 1))
+		list, err := m.sameFolders("cc1", own, own, []string{"-E"})
+		if (err == nil) != ok || ok && list != "/usr/lib/gcc/x/14/include\n/usr/include" {
+			t.Errorf("the twin has %q more: %q, %v", more, list, err)
+		}
+		if args, got := m.headers("cc1", own, own, nil); got != ok || slices.Contains(args, "-nostdinc") {
+			t.Errorf("the twin has %q more: %q, %v", more, args, got)
 		}
 	}
 }
