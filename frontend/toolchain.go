@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"path"
 	"strings"
 	"time"
 
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/opencontainers/go-digest"
 
@@ -47,7 +49,12 @@ type toolchain struct {
 	dockerfile.Toolchain
 
 	repository string
+	// warn shows the user of the file a warning.
+	warn func(ctx context.Context, msg string)
 }
+
+// RuleNoToolchain warns of a tool chain that the user has named, and that cannot be had.
+const RuleNoToolchain = "ToolchainCannotBeHad"
 
 // toolchainsOf are those that the texts of a group may name.
 func (b *build) toolchainsOf(g *group) []toolchain {
@@ -55,7 +62,9 @@ func (b *build) toolchainsOf(g *group) []toolchain {
 	for _, tc := range g.planner.Toolchains() {
 		for _, t := range b.targets {
 			if t.group == g && t.platform == tc.Target && t.toolchains != "" {
-				out = append(out, toolchain{tc, t.toolchains})
+				out = append(out, toolchain{tc, t.toolchains, func(ctx context.Context, msg string) {
+					g.src.Warn(ctx, linter.LintFormatShort(RuleNoToolchain, msg, 0), warnOpts(nil, nil, ""))
+				}})
 				break
 			}
 		}
@@ -65,12 +74,11 @@ func (b *build) toolchainsOf(g *group) []toolchain {
 
 // toolchain is the tool chain's image for the gcc that a stage's image holds or installs, or nothing where there is none: the compilers are emulated then.
 func (b *build) toolchain(ctx context.Context, tc toolchain) llb.State {
-	none := func(why string) llb.State {
-		return llb.Scratch().File(llb.Mkdir("/none", 0o755), llb.WithCustomName("[internal] no tool chain: "+why)) //nolint:mnd // as any folder
-	}
+	// A node that builds several things shows a step that they share by one of its names, so this one gives no reason.
+	none := llb.Scratch().File(llb.Mkdir("/none", 0o755), llb.WithCustomName("[internal] no tool chain")) //nolint:mnd // as any folder
 	suite := b.suiteOf(ctx, tc)
 	if suite == "" {
-		return none(tc.Image + " has no gcc of Debian's")
+		return none
 	}
 	tag := suite + "-" + dockerfile.ToolchainArch(tc.Target)
 	name := strings.TrimSuffix(tc.repository, "/") + ":" + tag
@@ -81,11 +89,14 @@ func (b *build) toolchain(ctx context.Context, tc toolchain) llb.State {
 	defer stop()
 	ref, dgst, _, err := b.resolveImage(bounded, "[internal]", name, b.node().Native)
 	if err != nil {
-		return none(name + " cannot be had, so gcc is emulated")
+		if tc.repository != Toolchains { // the user counts on it
+			tc.warn(ctx, fmt.Sprintf("%s: gcc is emulated: the tool chain %s cannot be had: %v; name a repository that has it with toolchains=, or toolchains=off", tc.Target, name, err))
+		}
+		return none
 	}
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
-		return none(name + " has an invalid name")
+		return none
 	}
 	if dgst != "" {
 		if exact, err := reference.WithDigest(reference.TrimNamed(named), dgst); err == nil {
