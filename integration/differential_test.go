@@ -83,7 +83,17 @@ var movedStage = regexp.MustCompile(`\[manifold\] linux/arm64:.* (cross|shared) 
 func exported(t *testing.T, sb *sandbox.Sandbox, dir, strategy, expect string) map[string]string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "rootfs.tar")
-	res, err := sb.Exec(t.Context(), dir, "manifold", "build", "--progress=plain", "--strategy", strategy, "--platform", "linux/arm64", "-o", "type=tar,dest="+out, ".")
+	args := []string{"manifold", "build", "--progress=plain", "--strategy", strategy, "--platform", "linux/arm64", "-o", "type=tar,dest=" + out, "."}
+	if dt, err := os.ReadFile(filepath.Join(dir, "Dockerfile")); err != nil {
+		t.Fatal(err)
+	} else if bytes.Contains(dt, []byte("--from=crates ")) {
+		crates, err := sandbox.Crates(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--build-context", "crates="+crates)
+	}
+	res, err := sb.Exec(t.Context(), dir, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,10 @@ const (
 
 // Names are those that the program is called by, below Bin: as itself, and in the place of other programs.
 func Names() []string {
-	out := []string{Name, goTool, filepath.Join(linkerDir, linker)}
+	out := []string{Name, goTool, rustWrapper, filepath.Join(linkerDir, linker)}
+	for _, name := range hostTools {
+		out = append(out, filepath.Join(hostDir, name))
+	}
 	for _, name := range gccTools {
 		out = append(out, filepath.Join(gccDir, name))
 	}
@@ -45,11 +48,15 @@ const Name = "accel"
 // Main does what the arguments ask for, the first of which is the name that the program was called by. It returns the exit code, if it did not become
 // another program.
 func Main(args []string, stderr io.Writer) int {
-	m := machine{Root: "/", Twin: Twin, Bin: Bin, Toolchain: Toolchain, Memory: memory, Getenv: os.Getenv, Stderr: stderr}
+	m := machine{Root: "/", Twin: Twin, Bin: Bin, Toolchain: Toolchain, State: State, Memory: memory, Getenv: os.Getenv, Stderr: stderr}
 	var err error
 	switch name := filepath.Base(args[0]); {
 	case name == goTool:
 		err = m.goTool(args[1:])
+	case name == rustWrapper:
+		err = m.rustc(args[1:])
+	case filepath.Base(filepath.Dir(args[0])) == hostDir:
+		err = m.hostTool(name, args[1:])
 	case name == linker || slices.Contains(gccTools, name):
 		err = m.gccTool(name, args[1:])
 	default:
@@ -67,9 +74,9 @@ const failed = 125
 
 // machine is where the program runs.
 type machine struct {
-	Root, Twin, Bin, Toolchain, Memory string
-	Getenv                             func(string) string
-	Stderr                             io.Writer
+	Root, Twin, Bin, Toolchain, State, Memory string
+	Getenv                                    func(string) string
+	Stderr                                    io.Writer
 }
 
 // own is the program by its own name: "env" prints what a shell has to be told, "exec" runs a command with it.
@@ -95,7 +102,8 @@ func (m machine) own(args []string) error {
 
 type variable struct{ name, value string }
 
-// environment is what has the stage's compilers be called through this program.
+// environment is what has the stage's compilers be called through this program. cargo starts many programs from several threads, at which an emulator before QEMU
+// 8.1 may hang for ever unless GLib allocates as the C library does (QEMU issue 285; GLib, Running and debugging GLib applications).
 func (m machine) environment() []variable {
 	var out []variable
 	if v, ok := m.goFlags(); ok {
@@ -103,6 +111,12 @@ func (m machine) environment() []variable {
 	}
 	if v, ok := m.compilerPath(); ok {
 		out = append(out, variable{"COMPILER_PATH", v})
+	}
+	if v, ok := m.rustcWrapper(); ok {
+		out = append(out, variable{"RUSTC_WRAPPER", v})
+		if _, set := m.lookup("G_SLICE"); !set {
+			out = append(out, variable{"G_SLICE", "always-malloc"})
+		}
 	}
 	return out
 }

@@ -83,18 +83,19 @@ func (g *Graph) CompilersFrom(n *Node) []string {
 	return out
 }
 
-// hasCompilers reports whether an image may hold compilers whose twins are used, for the build platform too.
+// hasCompilers reports whether an image may hold compilers whose twins are used, for the build platform too: it is called for them, or its environment
+// names them, as that of Docker's official images does.
 func (g *Graph) hasCompilers(image string) bool {
+	name, _, _ := strings.Cut(image, "@")
+	name, _, _ = strings.Cut(path.Base(name), ":")
 	base, known := g.images[image]
-	if !known {
-		name, _, _ := strings.Cut(image, "@")
-		name, _, _ = strings.Cut(path.Base(name), ":")
-		return name == "golang"
+	if known && base.NotFor != "" {
+		return false
 	}
-	return base.NotFor == "" && slices.ContainsFunc(base.Env, func(v string) bool {
+	return name == "rust" || name == "golang" && !known || known && slices.ContainsFunc(base.Env, func(v string) bool {
 		name, value, _ := strings.Cut(v, "=")
-		return name == "GOLANG_VERSION" || name == "PATH" && slices.ContainsFunc(strings.Split(value, ":"), func(dir string) bool {
-			return strings.HasSuffix(dir, "/go/bin")
+		return name == "GOLANG_VERSION" || name == "RUST_VERSION" || name == "PATH" && slices.ContainsFunc(strings.Split(value, ":"), func(dir string) bool {
+			return strings.HasSuffix(dir, "/go/bin") || strings.HasSuffix(dir, "/cargo/bin") || strings.HasSuffix(dir, "/.cargo/bin")
 		})
 	})
 }

@@ -54,7 +54,7 @@ var accelerateWords = []string{accel.Bin + "/" + accel.Name, "exec"}
 func accelerateMounts(twin, toolchain string) string {
 	out := bind(stage.Accelerator, accel.Bin)
 	if twin != "" {
-		out += " " + bind(twin, accel.Twin)
+		out += " " + bind(twin, accel.Twin) + " " + scratch
 	}
 	if toolchain != "" {
 		out += " " + bind(toolchain, accel.Toolchain)
@@ -62,10 +62,13 @@ func accelerateMounts(twin, toolchain string) string {
 	return out
 }
 
+// scratch is a file system of the instruction's own, for what twins load.
+const scratch = "--mount=type=tmpfs,target=" + accel.State
+
 func bind(from, target string) string { return "--mount=type=bind,from=" + from + ",target=" + target }
 
 var (
-	mountsPattern = regexp.MustCompile(bind(regexp.QuoteMeta(stage.Accelerator), accel.Bin) + "( " + bind(`\S+`, accel.Twin) + ")?( " + bind(`\S+`, accel.Toolchain) + ")? ?")
+	mountsPattern = regexp.MustCompile(bind(regexp.QuoteMeta(stage.Accelerator), accel.Bin) + "( " + bind(`\S+`, accel.Twin) + " " + scratch + ")?( " + bind(`\S+`, accel.Toolchain) + ")? ?")
 	unaccelerated = strings.NewReplacer(accelerate, "", strings.ReplaceAll(accelerate, `"`, `\"`), "", strings.Join(accelerateWords, " ")+" ", "",
 		`"`+strings.Join(accelerateWords, `", "`)+`", `, "")
 )

@@ -1,0 +1,217 @@
+package accel
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestReadUnit reads what cargo tells a compiler, and leaves alone what a twin would do otherwise.
+func TestReadUnit(t *testing.T) {
+	const cargos = "--crate-name serde --edition=2018 src/lib.rs --error-format=json --json=artifacts --crate-type lib --emit=dep-info,metadata,link -C opt-level=3 " +
+		"-C metadata=ab -C extra-filename=-cd --out-dir /t/deps -L dependency=/t/deps --extern serde_derive=/t/deps/libserde_derive-ef.so --cap-lints allow"
+	u, ok := readUnit(strings.Fields(cargos))
+	if !ok || u.stem() != "libserde-cd" || u.outDir != "/t/deps" || !slices.Equal(u.deps, []string{"/t/deps"}) || !slices.Equal(u.crates, []string{"/t/deps/libserde_derive-ef.so"}) || u.links() {
+		t.Errorf("%+v, %v", u, ok)
+	}
+	for more, want := range map[string]bool{
+		"-C target-cpu=neoverse-n1": true, "-C target-cpu=native": false, "-Ctarget-cpu=native": false, "--codegen=target_cpu=native": false, "-Ztime-passes": false,
+		"--print=cfg": false, "--print cfg": false, "--sysroot /x": false, "@args": false, "--target=x.json": false, "--target aarch64-unknown-linux-musl": true, "-vV": true, "-v": false,
+	} {
+		if _, ok := readUnit(strings.Fields(cargos + " " + more)); ok != want {
+			t.Errorf("%s: %v", more, ok)
+		}
+	}
+	for _, args := range []string{"-vV", "--crate-name x -", "- --crate-name ___ --print=file-names"} {
+		if _, ok := readUnit(strings.Fields(args)); ok {
+			t.Error(args)
+		}
+	}
+	if u, _ := readUnit([]string{"--crate-name", "m", "--emit=link", "--crate-type=proc-macro"}); !u.links() || !u.is("proc-macro") {
+		t.Errorf("%+v", u)
+	}
+}
+
+func TestHostTriple(t *testing.T) {
+	for target, want := range map[string]string{
+		"s390x-unknown-linux-gnu": "-unknown-linux-gnu", "armv7-unknown-linux-gnueabihf": "-unknown-linux-gnu", "armv7-unknown-linux-musleabihf": "-unknown-linux-musl",
+		"aarch64-alpine-linux-musl": "-alpine-linux-musl", "x86_64-pc-windows-msvc": "", "thumbv7em-none-eabihf": "", "": "",
+	} {
+		got, err := hostTriple(target)
+		if _, rest, _ := strings.Cut(got, "-"); (err == nil) != (want != "") || err == nil && "-"+rest != want {
+			t.Errorf("%s: %q, %v", target, got, err)
+		}
+	}
+}
+
+// rustImage makes a compiler of the stage's and its twin, as scripts that say what they are. They cannot be the twin's: that has to be of this machine.
+func rustImage(t *testing.T) machine {
+	t.Helper()
+	dir := t.TempDir()
+	m := machine{
+		Root: filepath.Join(dir, "root"), Twin: filepath.Join(dir, "twin"), Bin: "/bin-of-accel", State: filepath.Join(dir, "state"), Memory: filepath.Join(dir, "shm"),
+		Getenv: func(string) string { return "" }, Stderr: new(bytes.Buffer),
+	}
+	for _, d := range []string{m.State, m.Memory} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+// TestResolve follows links of the twin inside of it, and never out of it.
+func TestResolve(t *testing.T) {
+	m := rustImage(t)
+	put(t, filepath.Join(m.Twin, "usr/lib64/ld.so"), "")
+	for name, to := range map[string]string{"lib64": "usr/lib64", "abs": "/usr/lib64", "up": "../../../../usr/lib64", "loop": "loop"} {
+		if err := os.Symlink(to, filepath.Join(m.Twin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, ok := range map[string]bool{"/lib64/ld.so": true, "/abs/ld.so": true, "/up/ld.so": true, "/usr/lib64/../lib64/ld.so": true, "/loop/ld.so": false, "/etc/passwd": false} {
+		at, err := m.resolve(path)
+		if (err == nil) != ok || ok && at != filepath.Join(m.Twin, "usr/lib64/ld.so") {
+			t.Errorf("%s: %q, %v", path, at, err)
+		}
+	}
+}
+
+// TestRustupsCompiler finds the compiler behind rustup's proxy by the tool chain that rustup has named.
+func TestRustupsCompiler(t *testing.T) {
+	m := rustImage(t)
+	home := filepath.Join(m.Root, "usr/local/rustup")
+	own := filepath.Join(home, "toolchains/1.85.1-aarch64-unknown-linux-gnu/bin/rustc")
+	put(t, own, "")
+	proxy := filepath.Join(m.Root, "usr/local/cargo/bin/rustup")
+	put(t, proxy, "rustup")
+	for _, name := range []string{"rustc", "cargo"} {
+		if err := os.Link(proxy, filepath.Join(filepath.Dir(proxy), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := map[string]string{}
+	m.Getenv = func(name string) string { return env[name] }
+	for _, tc := range []struct{ command, chain, want string }{
+		{own, "", own},
+		{filepath.Join(filepath.Dir(proxy), "rustc"), "1.85.1-aarch64-unknown-linux-gnu", own},
+		{filepath.Join(filepath.Dir(proxy), "rustc"), filepath.Dir(filepath.Dir(own)), own},
+		{filepath.Join(filepath.Dir(proxy), "rustc"), "", ""},
+		{filepath.Join(filepath.Dir(proxy), "rustc"), "nightly", ""},
+	} {
+		env = map[string]string{"RUSTUP_HOME": home, "RUSTUP_TOOLCHAIN": tc.chain}
+		if got, err := m.withoutProxy(tc.command); got != tc.want || (err == nil) != (tc.want != "") {
+			t.Errorf("%s with %q: %q, %v", tc.command, tc.chain, got, err)
+		}
+	}
+}
+
+// TestSamePackages compares what a distribution has built twice: a rebuild is the same source, a revision is not.
+func TestSamePackages(t *testing.T) {
+	const status = "Package: rustc\nStatus: install ok installed\nVersion: %s\n\nPackage: libllvm19\nVersion: 1:19.1.7-3+b1\n\nPackage: libc6\nVersion: %s\n\n"
+	for versions, same := range map[[4]string]bool{
+		{"1.85.0+dfsg3-1", "2.41-12", "1.85.0+dfsg3-1", "2.41-12"}:         true,
+		{"1.85.0+dfsg3-1", "2.41-12", "1.85.0+dfsg3-1+b2", "2.41-12+b2"}:   true,
+		{"1.85.0+dfsg3-1", "2.41-12", "1.85.0+dfsg3-1", "2.41-13"}:         true,
+		{"1.85.0+dfsg3-1", "2.41-12", "1.85.0+dfsg3-1+deb13u1", "2.41-12"}: false,
+	} {
+		m := rustImage(t)
+		put(t, filepath.Join(m.Root, "var/lib/dpkg/status"), fmt.Sprintf(status, versions[0], versions[1]))
+		put(t, filepath.Join(m.Twin, "var/lib/dpkg/status"), fmt.Sprintf(status, versions[2], versions[3]))
+		if err := m.samePackages(); (err == nil) != same {
+			t.Errorf("%v: %v", versions, err)
+		}
+	}
+	m := rustImage(t)
+	put(t, filepath.Join(m.Root, "lib/apk/db/installed"), "P:rust\nV:1.83.0-r0\n\n")
+	if err := m.samePackages(); err == nil {
+		t.Error("a twin without the package is the same")
+	}
+}
+
+// TestStateIsOwn keeps what is loaded in a folder that nobody else can write to.
+func TestStateIsOwn(t *testing.T) {
+	m := rustImage(t)
+	dir, ok := m.state()
+	if !ok || filepath.Dir(dir) != m.State {
+		t.Fatal(dir, ok)
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if dir, ok := m.state(); !ok || filepath.Dir(dir) != m.Memory {
+		t.Error("a folder of everybody's is used", dir, ok)
+	}
+	if err := os.RemoveAll(m.Memory); err != nil {
+		t.Fatal(err)
+	}
+	if dir, ok := m.state(); ok {
+		t.Error("there is none", dir)
+	}
+}
+
+// TestMacrosOf follows what crates consist of, and does not know what was compiled before.
+func TestMacrosOf(t *testing.T) {
+	m := rustImage(t)
+	keep := func(name string, externs ...string) {
+		args := []string{"--crate-name", name, "--crate-type", "lib", "--emit=link", "--out-dir", "/t/deps"}
+		for _, e := range externs {
+			args = append(args, "--extern", "x=/t/deps/"+e)
+		}
+		u, ok := readUnit(args)
+		if !ok {
+			t.Fatal(args)
+		}
+		m.record(u)
+	}
+	keep("serde", "libserde_derive.so")
+	keep("json", "libserde.rmeta")
+	keep("plain")
+	for file, want := range map[string]int{"libjson.rlib": 1, "libplain.rlib": 0, "libearlier.rlib": -1} {
+		libraries, known := m.macrosOf(unit{crates: []string{"/t/deps/" + file}})
+		if known != (want >= 0) || known && len(libraries) != want {
+			// the library itself is not there, so that it may consist of anything
+			if file != "libjson.rlib" || known {
+				t.Errorf("%s: %v, %v", file, libraries, known)
+			}
+		}
+	}
+}
+
+// TestAsksForMachine does not load the macros of another machine where they may make something else.
+func TestAsksForMachine(t *testing.T) {
+	for src, ok := range map[string]bool{
+		"fn f() {}": true, "if cfg!(target_arch = \"x86_64\") {}": false, "#[cfg(target_pointer_width = \"64\")]": false, "std::env::consts::ARCH": false, "usize::BITS": false,
+		"let target_architecture = 1;": true, "cfg!(target_os = \"linux\")": true,
+	} {
+		dir := t.TempDir()
+		put(t, filepath.Join(dir, "src/lib.rs"), src)
+		put(t, filepath.Join(dir, "m.d"), fmt.Sprintf("%[1]s/libm.so: %[1]s/src/lib.rs\n\n%[1]s/m.d: %[1]s/src/lib.rs\n\n%[1]s/src/lib.rs:\n", dir))
+		if err := asksForMachine(filepath.Join(dir, "m.d")); (err == nil) != ok {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
+	if err := asksForMachine(filepath.Join(t.TempDir(), "none.d")); err == nil {
+		t.Error("nothing is known, and that is enough")
+	}
+}
+
+// TestConfiguredWrapper reads cargo's configuration for a wrapper.
+func TestWrapperSetting(t *testing.T) {
+	for text, want := range map[string]string{
+		"[build]\nrustc-wrapper = \"sccache\"\n": "sccache", "build.rustc-wrapper = '/x y'": "/x y", "[build]\n# rustc-wrapper = \"a\"\n": "", "rustc-workspace-wrapper = \"a\"": "",
+	} {
+		found := wrapperSetting.FindSubmatch([]byte(text))
+		if got := ""; found != nil {
+			if got = string(found[2]); got != want {
+				t.Errorf("%q: %q", text, got)
+			}
+		} else if want != "" {
+			t.Errorf("%q: nothing", text)
+		}
+	}
+}
