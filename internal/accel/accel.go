@@ -114,7 +114,7 @@ func (m machine) environment() []variable {
 	}
 	if v, ok := m.rustcWrapper(); ok {
 		out = append(out, variable{"RUSTC_WRAPPER", v})
-		if _, set := m.lookup("G_SLICE"); !set {
+		if !m.isSet("G_SLICE") {
 			out = append(out, variable{"G_SLICE", "always-malloc"})
 		}
 	}

@@ -50,8 +50,9 @@ func isOwn(dir string) bool {
 
 // recorded is how a crate was compiled.
 type recorded struct {
-	Args, Env []string
-	Dir       string
+	Args []string `json:"args"`
+	Env  []string `json:"env"`
+	Dir  string   `json:"dir"`
 }
 
 // crates is the folder of what belongs to a folder of cargo's.
@@ -188,7 +189,7 @@ func (m machine) mirror(dir string, needed func(file string) bool) (string, erro
 	if err != nil {
 		return dir, nil //nolint:nilerr // the compiler looks for itself
 	}
-	links, found := map[string]string{}, ""
+	links, found := map[string]string{}, []string{}
 	for _, e := range entries {
 		name := filepath.Join(dir, e.Name())
 		links[e.Name()] = name
@@ -198,7 +199,7 @@ func (m machine) mirror(dir string, needed func(file string) bool) (string, erro
 		if !needed(name) {
 			if symbols, err := macroSymbols(name); err != nil || len(symbols) > 0 { // perhaps not whole yet
 				delete(links, e.Name())
-				found += "-"
+				found = append(found, "")
 			}
 			continue
 		}
@@ -208,17 +209,17 @@ func (m machine) mirror(dir string, needed func(file string) bool) (string, erro
 		}
 		if is {
 			links[e.Name()] = macro
-			found += macro
+			found = append(found, macro)
 		}
 	}
-	if found == "" {
+	if len(found) == 0 {
 		return dir, nil
 	}
 	to, err := m.crates(dir)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(found)) // units that need other macros have another mirror
+	sum := sha256.Sum256([]byte(strings.Join(found, "\n"))) // units that need other macros have another mirror
 	to = filepath.Join(to, "mirror-"+hex.EncodeToString(sum[:8]))
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return "", err
@@ -349,7 +350,7 @@ func (m machine) hostMacro(r rust, u unit) error {
 	if err := os.MkdirAll(filepath.Dir(made), 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(made, dt, 0o700); err != nil { //nolint:gosec // a library is loaded
+	if err := os.WriteFile(made, dt, 0o700); err != nil {
 		return err
 	}
 	if err := m.holds(r, u, made, hash); err != nil {
@@ -452,7 +453,10 @@ func (m machine) compileHere(r rust, how recorded, u unit, dir string) error {
 // firstError is the message of the first error among those of a compiler, which cargo has told to write JSON.
 func firstError(out []byte) string {
 	for line := range bytes.Lines(out) {
-		var msg struct{ Level, Message string }
+		var msg struct {
+			Level   string `json:"level"`
+			Message string `json:"message"`
+		}
 		if json.Unmarshal(line, &msg) == nil && msg.Level == "error" {
 			return firstLine([]byte(msg.Message))
 		}

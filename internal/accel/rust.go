@@ -41,7 +41,7 @@ func (m machine) rustcWrapper() (string, bool) {
 		return "", false
 	}
 	for _, name := range wrapperVariables {
-		if _, set := m.lookup(name); set {
+		if m.isSet(name) {
 			m.sayf("rustc is emulated: %s is set", name)
 			return "", false
 		}
@@ -49,12 +49,10 @@ func (m machine) rustcWrapper() (string, bool) {
 	return filepath.Join(m.Bin, rustWrapper), true
 }
 
-// lookup is a variable of the environment, and whether it is set.
-func (m machine) lookup(name string) (value string, set bool) {
-	if v := m.Getenv(name); v != "" {
-		return v, true
-	}
-	return os.LookupEnv(name)
+// isSet reports whether a variable is in the environment, be it empty.
+func (m machine) isSet(name string) bool {
+	_, set := os.LookupEnv(name)
+	return set || m.Getenv(name) != ""
 }
 
 // rustc runs the compiler that cargo asks for, whose path is the first word, by its twin if that is the same and does the same.
@@ -396,7 +394,7 @@ func readUnit(args []string) (u unit, ok bool) {
 				i++
 				value = args[i]
 			}
-		case len(a) > 1 && a[0] == '-' && strings.Contains("CLloWADFZ", a[1:2]):
+		case len(a) > 1 && a[0] == '-' && strings.ContainsRune("CLloWADFZ", rune(a[1])):
 			if name, value = a[:2], a[2:]; value == "" && i+1 < len(args) {
 				i++
 				value = args[i]

@@ -200,18 +200,18 @@ func TestAsksForMachine(t *testing.T) {
 	}
 }
 
-// TestConfiguredWrapper reads cargo's configuration for a wrapper.
+// TestWrapperSetting reads cargo's configuration for a wrapper.
 func TestWrapperSetting(t *testing.T) {
 	for text, want := range map[string]string{
 		"[build]\nrustc-wrapper = \"sccache\"\n": "sccache", "build.rustc-wrapper = '/x y'": "/x y", "[build]\n# rustc-wrapper = \"a\"\n": "", "rustc-workspace-wrapper = \"a\"": "",
 	} {
 		found := wrapperSetting.FindSubmatch([]byte(text))
-		if got := ""; found != nil {
-			if got = string(found[2]); got != want {
-				t.Errorf("%q: %q", text, got)
-			}
-		} else if want != "" {
-			t.Errorf("%q: nothing", text)
+		got := ""
+		if found != nil {
+			got = string(found[2])
+		}
+		if got != want {
+			t.Errorf("%q: %q", text, got)
 		}
 	}
 }
