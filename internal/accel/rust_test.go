@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -214,4 +216,89 @@ func TestWrapperSetting(t *testing.T) {
 			t.Errorf("%q: %q", text, got)
 		}
 	}
+}
+
+// sayer is a static program of this machine that prints the file beside it.
+var sayer = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "accel-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	const src = "package main\n\nimport \"os\"\n\nfunc main() {\n\tdt, _ := os.ReadFile(os.Args[0] + \".said\")\n\tos.Stdout.Write(dt)\n}\n"
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(src), 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/sayer", dir+"/main.go")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	return os.ReadFile(dir + "/sayer")
+})
+
+// TestSameRust breaks a twin in every way that is known: each time the stage's own compiler is run.
+func TestSameRust(t *testing.T) {
+	const said = "rustc 1.85.1 (4eb161250 2025-03-15)\nbinary: rustc\ncommit-hash: 4eb1612\nhost: %s\nrelease: 1.85.1\nLLVM version: 19.1.7\n"
+	const target = "armv7-unknown-linux-gnueabihf"
+	host, err := hostTriple(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := sayer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		spoil func(t *testing.T, own, twin string)
+		ok    bool
+	}{
+		"the same":          {ok: true},
+		"another release":   {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", "1.85.1", "1.85.2") }},
+		"another commit":    {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", "4eb1612\n", "4eb1613\n") }},
+		"another LLVM":      {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", "19.1.7", "19.1.8") }},
+		"another machine's": {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", host, target) }},
+		"says nothing":      {spoil: func(t *testing.T, _, twin string) { put(t, twin+".said", "") }},
+		"own says nothing":  {spoil: func(t *testing.T, own, _ string) { put(t, own+".said", "") }},
+		"no twin":           {spoil: func(_ *testing.T, _, twin string) { _ = os.Remove(twin) }},
+		"a script":          {spoil: func(t *testing.T, _, twin string) { put(t, twin, "#!/bin/sh\n") }},
+		"foreign":           {spoil: func(t *testing.T, _, twin string) { foreign(t, twin) }},
+		"truncated":         {spoil: func(_ *testing.T, _, twin string) { _ = os.Truncate(twin, 4096) }},
+		"no library": {spoil: func(_ *testing.T, own, _ string) {
+			_ = os.RemoveAll(filepath.Dir(filepath.Dir(own)) + "/lib/rustlib/" + target)
+		}},
+		"no library of its own": {spoil: func(_ *testing.T, _, twin string) {
+			_ = os.RemoveAll(filepath.Dir(filepath.Dir(twin)) + "/lib/rustlib/" + host)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := rustImage(t)
+			own := filepath.Join(m.Root, "usr/bin/rustc")
+			twin := filepath.Join(m.Twin, own)
+			for file, triple := range map[string]string{own: target, twin: host} {
+				put(t, file, string(program))
+				put(t, file+".said", fmt.Sprintf(said, triple))
+				put(t, filepath.Join(filepath.Dir(filepath.Dir(file)), "lib/rustlib", triple, "lib/libstd.rlib"), "")
+			}
+			if tc.spoil != nil {
+				tc.spoil(t, own, twin)
+			}
+			r, err := m.sameRust(own)
+			if (err == nil) != tc.ok {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			if tc.ok && (r.target != target || r.host != host || r.twin != twin || r.sysroot != filepath.Dir(filepath.Dir(own))) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func replace(t *testing.T, name, old, with string) {
+	t.Helper()
+	dt, err := os.ReadFile(name)
+	if err != nil || !strings.Contains(string(dt), old) {
+		t.Fatal(name, err)
+	}
+	put(t, name, strings.ReplaceAll(string(dt), old, with))
 }
