@@ -254,15 +254,15 @@ func TestSameRust(t *testing.T) {
 		ok    bool
 	}{
 		"the same":          {ok: true},
-		"another release":   {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", "1.85.1", "1.85.2") }},
-		"another commit":    {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", "4eb1612\n", "4eb1613\n") }},
-		"another LLVM":      {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", "19.1.7", "19.1.8") }},
-		"another machine's": {spoil: func(t *testing.T, _, twin string) { replace(t, twin+".said", host, target) }},
-		"says nothing":      {spoil: func(t *testing.T, _, twin string) { put(t, twin+".said", "") }},
-		"own says nothing":  {spoil: func(t *testing.T, own, _ string) { put(t, own+".said", "") }},
+		"another release":   {spoil: func(t *testing.T, _, twin string) { t.Helper(); replace(t, twin+".said", "1.85.1", "1.85.2") }},
+		"another commit":    {spoil: func(t *testing.T, _, twin string) { t.Helper(); replace(t, twin+".said", "4eb1612\n", "4eb1613\n") }},
+		"another LLVM":      {spoil: func(t *testing.T, _, twin string) { t.Helper(); replace(t, twin+".said", "19.1.7", "19.1.8") }},
+		"another machine's": {spoil: func(t *testing.T, _, twin string) { t.Helper(); replace(t, twin+".said", host, target) }},
+		"says nothing":      {spoil: func(t *testing.T, _, twin string) { t.Helper(); put(t, twin+".said", "") }},
+		"own says nothing":  {spoil: func(t *testing.T, own, _ string) { t.Helper(); put(t, own+".said", "") }},
 		"no twin":           {spoil: func(_ *testing.T, _, twin string) { _ = os.Remove(twin) }},
-		"a script":          {spoil: func(t *testing.T, _, twin string) { put(t, twin, "#!/bin/sh\n") }},
-		"foreign":           {spoil: func(t *testing.T, _, twin string) { foreign(t, twin) }},
+		"a script":          {spoil: func(t *testing.T, _, twin string) { t.Helper(); put(t, twin, "#!/bin/sh\n") }},
+		"foreign":           {spoil: func(t *testing.T, _, twin string) { t.Helper(); foreign(t, twin) }},
 		"truncated":         {spoil: func(_ *testing.T, _, twin string) { _ = os.Truncate(twin, 4096) }},
 		"no library": {spoil: func(_ *testing.T, own, _ string) {
 			_ = os.RemoveAll(filepath.Dir(filepath.Dir(own)) + "/lib/rustlib/" + target)
