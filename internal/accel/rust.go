@@ -480,7 +480,10 @@ func (m machine) configuredWrapper() (string, bool) {
 
 var wrapperSetting = regexp.MustCompile(`(?m)^\s*(build\.)?rustc-wrapper\s*=\s*["']([^"']*)["']`)
 
-// sayOnce says something once in an instruction.
+// log is where the instruction's first process writes what the step's log shows: what cargo's compilers say goes where a script may read it.
+const log = "/proc/1/fd/2"
+
+// sayOnce says something once in an instruction, if its log can be written to.
 func (m machine) sayOnce(what string) {
 	dir, ok := m.state()
 	if !ok {
@@ -492,5 +495,8 @@ func (m machine) sayOnce(what string) {
 		return
 	}
 	_ = f.Close()
-	m.sayf("%s", what)
+	if out, err := os.OpenFile(log, os.O_WRONLY, 0); err == nil {
+		fmt.Fprintf(out, "manifold: %s\n", what)
+		_ = out.Close()
+	}
 }
