@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"regexp"
 
@@ -54,6 +55,84 @@ func main() {
 `
 )
 
+// What cargo users have: an argument parser, JSON, an asynchronous run time and the macros of each.
+const (
+	withCrates = `FROM rust:1.85-trixie AS build
+ENV G_SLICE=always-malloc
+WORKDIR /src
+COPY . .
+RUN cargo build --release --offline
+
+FROM debian:12
+COPY --from=build /src/target/release/app /bin/app
+`
+	cratesToml = `[package]
+name = "app"
+version = "0.1.0"
+edition = "2021"
+
+[dependencies]
+anyhow = "1"
+async-trait = "0.1"
+clap = { version = "4", features = ["derive"] }
+regex = "1"
+serde = { version = "1", features = ["derive"] }
+serde_json = "1"
+thiserror = "2"
+tokio = { version = "1", features = ["macros", "rt"] }
+`
+	cratesConfig = "[source.crates-io]\nreplace-with = \"debian\"\n[source.debian]\ndirectory = \"crates\"\n"
+	cratesMain   = `use clap::Parser;
+use serde::{Deserialize, Serialize};
+
+#[derive(Parser, Serialize, Deserialize, Debug)]
+struct Args {
+    #[arg(long, default_value = "a")]
+    name: String,
+}
+
+#[derive(thiserror::Error, Debug)]
+enum Bad {
+    #[error("bad {0}")]
+    Name(String),
+}
+
+#[async_trait::async_trait]
+trait Check {
+    async fn check(&self) -> Result<(), Bad>;
+}
+
+#[async_trait::async_trait]
+impl Check for Args {
+    async fn check(&self) -> Result<(), Bad> {
+        match regex::Regex::new("^[a-z]+$").unwrap().is_match(&self.name) {
+            true => Ok(()),
+            false => Err(Bad::Name(self.name.clone())),
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args: Args = serde_json::from_str(&serde_json::to_string(&Args::parse())?)?;
+    Ok(args.check().await?)
+}
+`
+)
+
+// crates is a folder that builds a program of crates that others published.
+func crates(ctx context.Context, b *sandbox.Bench) (string, error) {
+	dir, err := folder(b, map[string]string{"Dockerfile": withCrates, "Cargo.toml": cratesToml, ".cargo/config.toml": cratesConfig, "src/main.rs": cratesMain})
+	if err != nil {
+		return "", err
+	}
+	from, err := sandbox.Crates(ctx)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.CopyFS(filepath.Join(dir, "crates"), os.DirFS(from))
+}
+
 // project is a folder that builds what others wrote.
 func project(ctx context.Context, b *sandbox.Bench, name, commands, result string) (string, error) {
 	dir, err := folder(b, map[string]string{
@@ -90,6 +169,10 @@ func accelerated(ctx context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]fig
 	if err != nil {
 		return nil, err
 	}
+	rust, err := crates(ctx, b)
+	if err != nil {
+		return nil, err
+	}
 	var out []figure
 	for _, w := range []struct {
 		name, dir string
@@ -97,6 +180,7 @@ func accelerated(ctx context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]fig
 	}{
 		{"Go in a script that asks uname", compiles, 4}, {"Go with cgo and SQLite's C", cgo, 5},
 		{"C: zlib, configure and make", c, 2.5}, {"C++: {fmt} and files that use most of it", cc, 5},
+		{"Rust: crates with macros, release", rust, 4},
 	} {
 		arm64 := ours("linux/arm64", w.dir)
 		out = append(out,

@@ -164,7 +164,8 @@ func folder(b *sandbox.Bench, files map[string]string) (string, error) {
 		return "", err
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		at := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o700), os.WriteFile(at, []byte(text), 0o600)); err != nil {
 			return "", err
 		}
 	}

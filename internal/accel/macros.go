@@ -71,7 +71,7 @@ func (m machine) crates(outDir string) (string, error) {
 
 // record keeps how a library is compiled, since a macro may consist of it. One that cannot be kept is missed later.
 func (m machine) record(u unit) {
-	if !u.is("lib") && !u.is("rlib") || u.outDir == "" || u.target != "" {
+	if !u.is("lib") && !u.is("rlib") && !u.is("dylib") || u.outDir == "" {
 		return
 	}
 	dir, err := m.crates(u.outDir)
