@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // cargo calls rustc through the program that RUSTC_WRAPPER names (The Cargo Book, Environment Variables), which is this one. It runs the build
@@ -46,6 +47,7 @@ func (m machine) rustcWrapper() (string, bool) {
 			return "", false
 		}
 	}
+	m.noteLog()
 	return filepath.Join(m.Bin, rustWrapper), true
 }
 
@@ -483,10 +485,30 @@ var wrapperSetting = regexp.MustCompile(`(?m)^\s*(build\.)?rustc-wrapper\s*=\s*[
 // log is where the instruction's first process writes what the step's log shows: what cargo's compilers say goes where a script may read it.
 const log = "/proc/1/fd/2"
 
+// noteLog notes which file the step's log is when the instruction begins: a shell may have another there for as long as a command runs.
+func (m machine) noteLog() {
+	if dir, ok := m.state(); ok {
+		_ = os.WriteFile(filepath.Join(dir, "log"), []byte(fileOf("/proc/self/fd/2")), 0o600)
+	}
+}
+
+// fileOf tells a file apart from all others of the machine.
+func fileOf(name string) string {
+	var st syscall.Stat_t
+	if err := syscall.Stat(name, &st); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d %d", st.Dev, st.Ino)
+}
+
 // sayOnce says something once in an instruction, if its log can be written to.
 func (m machine) sayOnce(what string) {
 	dir, ok := m.state()
 	if !ok {
+		return
+	}
+	noted, err := os.ReadFile(filepath.Join(dir, "log"))
+	if err != nil || string(noted) == "" || string(noted) != fileOf(log) {
 		return
 	}
 	sum := sha256.Sum256([]byte(what))
