@@ -90,8 +90,8 @@ func (m machine) rustc(words []string) error {
 
 // compilation are the words that run the twin in the place of the stage's own compiler.
 func (m machine) compilation(r rust, u unit) ([]string, error) {
-	if u.links() && r.linksOtherwise() {
-		return nil, errors.New("a rustc links with the linker beside it")
+	if u.links() && (r.linksOtherwise() || u.lld || u.target != "" && !strings.Contains(u.target, "-linux-")) {
+		return nil, errors.New("it links with the linker beside it")
 	}
 	m.record(u)
 	args, err := m.withMacros(u)
@@ -361,6 +361,7 @@ type unit struct {
 	outDir string
 	extra  string // what the file names end in
 	emits  bool
+	lld    bool     // perhaps linked by the linker that rustc brings, and looks for in a folder that is named for its own machine
 	deps   []string // the folders that crates are looked for in
 	crates []string // the files of those that it names
 }
@@ -442,6 +443,10 @@ func (u *unit) take(name, value string) bool {
 			u.extra = set
 		case "target-cpu", "tune-cpu":
 			return set != "native"
+		case "linker", "linker-flavor":
+			u.lld = u.lld || strings.Contains(set, "lld")
+		case "link-self-contained":
+			u.lld = true
 		case "help":
 			return false
 		}

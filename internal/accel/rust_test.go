@@ -28,6 +28,11 @@ func TestReadUnit(t *testing.T) {
 			t.Errorf("%s: %v", more, ok)
 		}
 	}
+	for more, want := range map[string]bool{"": false, "-C linker=cc": false, "-C linker=rust-lld": true, "-Clinker-flavor=gnu-lld-cc": true, "-C link-self-contained=yes": true} {
+		if u, _ := readUnit(strings.Fields(cargos + " " + more)); u.lld != want {
+			t.Errorf("%s: %v", more, u.lld)
+		}
+	}
 	for _, args := range []string{"-vV", "--crate-name x -", "- --crate-name ___ --print=file-names"} {
 		if _, ok := readUnit(strings.Fields(args)); ok {
 			t.Error(args)
