@@ -233,10 +233,8 @@ func (m machine) suits(name, own, twin string, args []string) (more []string, ok
 			return nil, false
 		}
 	}
-	for _, v := range []string{"LD_PRELOAD", "LD_AUDIT", "GCC_COMPARE_DEBUG"} {
-		if m.Getenv(v) != "" {
-			return nil, false
-		}
+	if m.preloads() || m.Getenv("GCC_COMPARE_DEBUG") != "" {
+		return nil, false
 	}
 	if name != "cc1" && name != "cc1plus" {
 		return nil, true

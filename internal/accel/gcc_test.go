@@ -141,8 +141,10 @@ func TestMemory(t *testing.T) {
 	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.remember("key", func() (string, error) { asked++; return "", nil }); err != nil || asked != 2 {
-		t.Errorf("asked %d times, %v: what this user wrote is remembered", asked, err)
+	for range 2 {
+		if _, err := m.remember("key", func() (string, error) { asked++; return "", nil }); err != nil || asked != 3 {
+			t.Errorf("asked %d times, %v: what this user wrote is remembered", asked, err)
+		}
 	}
 }
 

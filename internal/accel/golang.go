@@ -105,7 +105,7 @@ func (m machine) goTwin(args []string) (twin string, more []string, ok bool) {
 	if err != nil {
 		return "", nil, false
 	}
-	if twin, err = m.inTwin(filepath.Join(goroot, "pkg/tool", same.host, name)); err != nil || !runsAlone(twin) {
+	if twin, err = m.resolve(filepath.Join(goroot, "pkg/tool", same.host, name)); err != nil || !runsAlone(twin) {
 		return "", nil, false
 	}
 	if name == "link" && !slices.Contains(args, "-V=full") {
@@ -180,24 +180,6 @@ func defaults(src []byte) map[string]string {
 func firstLine(dt []byte) string {
 	line, _, _ := strings.Cut(string(dt), "\n")
 	return line
-}
-
-// inTwin is where a path of the container's lies in the build platform's image. A link that leaves the image leads to the container's own files.
-func (m machine) inTwin(path string) (string, error) {
-	image, err := os.OpenRoot(m.Twin)
-	if err != nil {
-		return "", err
-	}
-	_, err = image.Stat(strings.TrimPrefix(path, "/"))
-	return filepath.Join(m.Twin, path), errors.Join(err, image.Close())
-}
-
-func (m machine) readTwin(path string) ([]byte, error) {
-	at, err := m.inTwin(path)
-	if err != nil {
-		return nil, err
-	}
-	return os.ReadFile(at)
 }
 
 // runsAlone reports whether a file is a program of this program's machine that needs no loader and no libraries: those of the container are another machine's.

@@ -2,12 +2,8 @@ package accel
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"debug/elf"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // cargo calls rustc through the program that RUSTC_WRAPPER names (The Cargo Book, Environment Variables), which is this one. It runs the build
@@ -38,7 +33,7 @@ func (m machine) rustcWrapper() (string, bool) {
 	if _, err := m.resolve(command); err != nil {
 		return "", false
 	}
-	if _, ok := m.state(); !ok {
+	if _, ok := m.ownFolder(); !ok {
 		return "", false
 	}
 	for _, name := range wrapperVariables {
@@ -69,7 +64,7 @@ func (m machine) rustc(words []string) error {
 		return become(words[0], words)
 	}
 	u, ok := readUnit(words[1:])
-	if !ok {
+	if !ok || m.preloads() {
 		return become(words[0], words)
 	}
 	r, err := m.sameRust(words[0])
@@ -282,248 +277,4 @@ var rebuilt = regexp.MustCompile(`\+b[0-9]+$`)
 func (r rust) linksOtherwise() bool {
 	_, err := os.Stat(filepath.Join(r.sysroot, "lib/rustlib", r.target, "bin/gcc-ld"))
 	return err == nil && strings.HasPrefix(r.target, "x86_64-")
-}
-
-// resolve is where a path of the container's lies in the twin, its links followed inside of the twin as if that were the root.
-func (m machine) resolve(path string) (string, error) {
-	at, left := "/", strings.Split(filepath.Clean(path), "/")
-	for hops := 0; len(left) > 0; {
-		next := filepath.Join(at, left[0])
-		left = left[1:]
-		info, err := os.Lstat(filepath.Join(m.Twin, next))
-		if err != nil {
-			return "", err
-		}
-		if info.Mode()&os.ModeSymlink == 0 {
-			at = next
-			continue
-		}
-		to, err := os.Readlink(filepath.Join(m.Twin, next))
-		if hops++; err != nil || hops > maxLinks {
-			return "", errors.Join(fmt.Errorf("%s: too many links", path), err)
-		}
-		if filepath.IsAbs(to) {
-			at = "/"
-		}
-		left = slices.Concat(strings.Split(to, "/"), left)
-	}
-	return filepath.Join(m.Twin, at), nil
-}
-
-const maxLinks = 40
-
-// running are the words that run a program of the twin's, loaded by the twin's own loader with the twin's libraries; nil if there is no loader.
-func (m machine) running(program string) []string {
-	f, err := elf.Open(program)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = f.Close() }()
-	for _, p := range f.Progs {
-		if p.Type != elf.PT_INTERP {
-			continue
-		}
-		name, err := io.ReadAll(p.Open())
-		if err != nil {
-			return nil
-		}
-		loader, err := m.resolve(strings.TrimRight(string(name), "\x00"))
-		if err != nil || !isOurs(loader) {
-			return nil
-		}
-		return []string{loader, "--library-path", m.libraries(), program}
-	}
-	return []string{program}
-}
-
-// libraries is where the twin's libraries lie, as a list.
-func (m machine) libraries() string {
-	multi := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "powerpc64le"}[runtime.GOARCH]
-	if multi == "" {
-		multi = runtime.GOARCH
-	}
-	multi += "-linux-gnu"
-	var out []string
-	for _, d := range []string{"/usr/local/lib", "/lib/" + multi, "/usr/lib/" + multi, "/lib64", "/usr/lib64", "/lib", "/usr/lib"} {
-		if at, err := m.resolve(d); err == nil && !slices.Contains(out, at) {
-			out = append(out, at)
-		}
-	}
-	return strings.Join(out, ":")
-}
-
-// unit is what a compiler is asked to compile.
-type unit struct {
-	args   []string
-	crate  string
-	types  []string
-	target string // named by the user; empty means the compiler's own
-	outDir string
-	extra  string // what the file names end in
-	emits  bool
-	lld    bool     // perhaps linked by the linker that rustc brings, and looks for in a folder that is named for its own machine
-	deps   []string // the folders that crates are looked for in
-	crates []string // the files of those that it names
-}
-
-func (u unit) is(kind string) bool { return slices.Contains(u.types, kind) }
-
-// links reports whether a linker is run.
-func (u unit) links() bool {
-	return len(u.types) == 0 || slices.ContainsFunc(u.types, func(t string) bool { return t != "lib" && t != "rlib" && t != "staticlib" })
-}
-
-// stem is what the unit's file is called, without its suffix.
-func (u unit) stem() string { return "lib" + u.crate + u.extra }
-
-// notRust are options with which a twin does something else: it is another machine's, or has the answer in itself.
-var notRust = []string{"--print", "--sysroot", "-V", "-v", "--version", "--help", "-h", "--explain", "-Z", "@", "-W help", "-C help"}
-
-// readUnit reads the arguments of a compiler; not ok if the twin may not do the same with them.
-func readUnit(args []string) (u unit, ok bool) {
-	u = unit{args: args}
-	for i := 0; i < len(args); i++ {
-		a := args[i]
-		if slices.ContainsFunc(notRust, func(o string) bool {
-			return a == o || strings.HasPrefix(a, o) && (o == "-Z" || o == "@" || strings.HasPrefix(a, o+"="))
-		}) {
-			return u, false
-		}
-		name, value := a, ""
-		switch {
-		case strings.HasPrefix(a, "--"):
-			var has bool
-			if name, value, has = strings.Cut(a, "="); !has && takesValue(name) && i+1 < len(args) {
-				i++
-				value = args[i]
-			}
-		case len(a) > 1 && a[0] == '-' && strings.ContainsRune("CLloWADFZ", rune(a[1])):
-			if name, value = a[:2], a[2:]; value == "" && i+1 < len(args) {
-				i++
-				value = args[i]
-			}
-		}
-		if !u.take(name, value) {
-			return u, false
-		}
-	}
-	return u, u.crate != "" && u.emits && !strings.HasSuffix(u.target, ".json")
-}
-
-// takesValue reports whether the word after an option is its value.
-func takesValue(name string) bool {
-	return !slices.Contains([]string{"--test", "--verbose"}, name)
-}
-
-// take takes an option; not ok if the twin may do something else with it.
-func (u *unit) take(name, value string) bool {
-	switch name {
-	case "--crate-name":
-		u.crate = value
-	case "--crate-type":
-		u.types = append(u.types, strings.Split(value, ",")...)
-	case "--target":
-		u.target = value
-	case "--out-dir":
-		u.outDir = value
-	case "--emit":
-		u.emits = true
-	case "--extern":
-		if _, file, ok := strings.Cut(value, "="); ok {
-			u.crates = append(u.crates, file)
-		}
-	case "-L":
-		if dir, ok := strings.CutPrefix(value, "dependency="); ok {
-			u.deps = append(u.deps, dir)
-		}
-	case "-C", "--codegen":
-		key, set, _ := strings.Cut(value, "=")
-		switch strings.ReplaceAll(key, "_", "-") {
-		case "extra-filename":
-			u.extra = set
-		case "target-cpu", "tune-cpu":
-			return set != "native"
-		case "linker", "linker-flavor":
-			u.lld = u.lld || strings.Contains(set, "lld")
-		case "link-self-contained":
-			u.lld = true
-		case "help":
-			return false
-		}
-	}
-	return true
-}
-
-// configuredWrapper is the wrapper that cargo's configuration names, which the variable has taken the place of (The Cargo Book, Configuration).
-func (m machine) configuredWrapper() (string, bool) {
-	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", os.Getppid())) // cargo's, which runs the compiler elsewhere
-	if err != nil {
-		return "", false
-	}
-	home := m.Getenv("CARGO_HOME")
-	if home == "" {
-		home = filepath.Join(m.Getenv("HOME"), ".cargo")
-	}
-	dirs := []string{}
-	for d := cwd; ; d = filepath.Dir(d) {
-		dirs = append(dirs, filepath.Join(d, ".cargo"))
-		if d == "/" {
-			break
-		}
-	}
-	for _, d := range append(dirs, home) {
-		for _, name := range []string{"config", "config.toml"} {
-			dt, err := os.ReadFile(filepath.Join(d, name))
-			if err != nil {
-				continue
-			}
-			if found := wrapperSetting.FindSubmatch(dt); found != nil && len(found[2]) > 0 {
-				return string(found[2]), true
-			}
-		}
-	}
-	return "", false
-}
-
-var wrapperSetting = regexp.MustCompile(`(?m)^\s*(build\.)?rustc-wrapper\s*=\s*["']([^"']*)["']`)
-
-// log is where the instruction's first process writes what the step's log shows: what cargo's compilers say goes where a script may read it.
-const log = "/proc/1/fd/2"
-
-// noteLog notes which file the step's log is when the instruction begins: a shell may have another there for as long as a command runs.
-func (m machine) noteLog() {
-	if dir, ok := m.state(); ok {
-		_ = os.WriteFile(filepath.Join(dir, "log"), []byte(fileOf("/proc/self/fd/2")), 0o600)
-	}
-}
-
-// fileOf tells a file apart from all others of the machine.
-func fileOf(name string) string {
-	var st syscall.Stat_t
-	if err := syscall.Stat(name, &st); err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%d %d", st.Dev, st.Ino)
-}
-
-// sayOnce says something once in an instruction, if its log can be written to.
-func (m machine) sayOnce(what string) {
-	dir, ok := m.state()
-	if !ok {
-		return
-	}
-	noted, err := os.ReadFile(filepath.Join(dir, "log"))
-	if err != nil || string(noted) == "" || string(noted) != fileOf(log) {
-		return
-	}
-	sum := sha256.Sum256([]byte(what))
-	f, err := os.OpenFile(filepath.Join(dir, "said-"+hex.EncodeToString(sum[:8])), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return
-	}
-	_ = f.Close()
-	if out, err := os.OpenFile(log, os.O_WRONLY, 0); err == nil {
-		fmt.Fprintf(out, "manifold: %s\n", what)
-		_ = out.Close()
-	}
 }

@@ -22,7 +22,7 @@ func TestReadUnit(t *testing.T) {
 	}
 	for more, want := range map[string]bool{
 		"-C target-cpu=neoverse-n1": true, "-C target-cpu=native": false, "-Ctarget-cpu=native": false, "--codegen=target_cpu=native": false, "-Ztime-passes": false,
-		"--print=cfg": false, "--print cfg": false, "--sysroot /x": false, "@args": false, "--target=x.json": false, "--target aarch64-unknown-linux-musl": true, "-vV": true, "-v": false,
+		"--print=cfg": false, "--print cfg": false, "--sysroot /x": false, "@args": false, "--target=x.json": false, "--target aarch64-unknown-linux-musl": true, "-vV": false, "-v": false,
 	} {
 		if _, ok := readUnit(strings.Fields(cargos + " " + more)); ok != want {
 			t.Errorf("%s: %v", more, ok)
@@ -143,94 +143,65 @@ func TestSamePackages(t *testing.T) {
 // TestStateIsOwn keeps what is loaded in a folder that nobody else can write to.
 func TestStateIsOwn(t *testing.T) {
 	m := rustImage(t)
-	dir, ok := m.state()
+	dir, ok := m.ownFolder()
 	if !ok || filepath.Dir(dir) != m.State {
 		t.Fatal(dir, ok)
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if dir, ok := m.state(); !ok || filepath.Dir(dir) != m.Memory {
+	if dir, ok := m.ownFolder(); !ok || filepath.Dir(dir) != m.Memory {
 		t.Error("a folder of everybody's is used", dir, ok)
 	}
 	if err := os.RemoveAll(m.Memory); err != nil {
 		t.Fatal(err)
 	}
-	if dir, ok := m.state(); ok {
+	if dir, ok := m.ownFolder(); ok {
 		t.Error("there is none", dir)
 	}
 }
 
-// TestMacrosOf follows what crates consist of, and does not know what was compiled before.
-func TestMacrosOf(t *testing.T) {
-	m := rustImage(t)
-	keep := func(name string, externs ...string) {
-		args := []string{"--crate-name", name, "--crate-type", "lib", "--emit=link", "--out-dir", "/t/deps"}
-		for _, e := range externs {
-			args = append(args, "--extern", "x=/t/deps/"+e)
-		}
-		u, ok := readUnit(args)
-		if !ok {
-			t.Fatal(args)
-		}
-		m.record(u)
+// TestConfiguredWrapper reads cargo's configuration for a wrapper: the nearest counts, and a path is the folder's that .cargo lies in.
+func TestConfiguredWrapper(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
-	keep("serde", "libserde_derive.so")
-	keep("json", "libserde.rmeta")
-	keep("plain")
-	for file, want := range map[string]int{"libjson.rlib": 1, "libplain.rlib": 0, "libearlier.rlib": -1} {
-		libraries, known := m.macrosOf(unit{crates: []string{"/t/deps/" + file}})
-		if known != (want >= 0) || known && len(libraries) != want {
-			// the library itself is not there, so that it may consist of anything
-			if file != "libjson.rlib" || known {
-				t.Errorf("%s: %v, %v", file, libraries, known)
+	project, home := filepath.Join(dir, "a/b"), filepath.Join(dir, "home/.cargo")
+	for name, tc := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"none":            {},
+		"project's":       {files: map[string]string{project + "/.cargo/config.toml": "[build]\nrustc-wrapper = \"sccache\"\n"}, want: "sccache"},
+		"above, old name": {files: map[string]string{dir + "/a/.cargo/config": "build.rustc-wrapper = '/x y'"}, want: "/x y"},
+		"user's":          {files: map[string]string{home + "/config.toml": "[build]\nrustc-wrapper = \"sccache\""}, want: "sccache"},
+		"off":             {files: map[string]string{project + "/.cargo/config.toml": "[build]\nrustc-wrapper = \"\"", home + "/config.toml": "[build]\nrustc-wrapper = \"sccache\""}},
+		"a path":          {files: map[string]string{dir + "/a/.cargo/config.toml": "[build]\nrustc-wrapper = \"bin/wrap\""}, want: dir + "/a/bin/wrap"},
+		"commented out":   {files: map[string]string{project + "/.cargo/config.toml": "[build]\n# rustc-wrapper = \"a\"\n"}},
+		"another wrapper": {files: map[string]string{project + "/.cargo/config.toml": "[build]\nrustc-workspace-wrapper = \"a\"\n"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for file, text := range tc.files {
+				put(t, file, text)
+				t.Cleanup(func() { _ = os.Remove(file) })
 			}
-		}
+			m := machine{Getenv: func(name string) string { return map[string]string{"CARGO_HOME": home}[name] }}
+			if got, ok := m.wrapperBelow(project); got != tc.want || ok != (tc.want != "") {
+				t.Errorf("%q, %v", got, ok)
+			}
+		})
 	}
 }
 
-// TestAsksForMachine does not load the macros of another machine where they may make something else.
-func TestAsksForMachine(t *testing.T) {
-	for src, ok := range map[string]bool{
-		"fn f() {}": true, "if cfg!(target_arch = \"x86_64\") {}": false, "#[cfg(target_pointer_width = \"64\")]": false, "std::env::consts::ARCH": false, "usize::BITS": false,
-		"let target_architecture = 1;": true, "cfg!(target_os = \"linux\")": true,
-	} {
-		dir := t.TempDir()
-		put(t, filepath.Join(dir, "src/lib.rs"), src)
-		put(t, filepath.Join(dir, "m.d"), fmt.Sprintf("%[1]s/libm.so: %[1]s/src/lib.rs\n\n%[1]s/m.d: %[1]s/src/lib.rs\n\n%[1]s/src/lib.rs:\n", dir))
-		if err := asksForMachine(filepath.Join(dir, "m.d")); (err == nil) != ok {
-			t.Errorf("%s: %v", src, err)
-		}
-	}
-	if err := asksForMachine(filepath.Join(t.TempDir(), "none.d")); err == nil {
-		t.Error("nothing is known, and that is enough")
-	}
-}
-
-// TestWrapperSetting reads cargo's configuration for a wrapper.
-func TestWrapperSetting(t *testing.T) {
-	for text, want := range map[string]string{
-		"[build]\nrustc-wrapper = \"sccache\"\n": "sccache", "build.rustc-wrapper = '/x y'": "/x y", "[build]\n# rustc-wrapper = \"a\"\n": "", "rustc-workspace-wrapper = \"a\"": "",
-	} {
-		found := wrapperSetting.FindSubmatch([]byte(text))
-		got := ""
-		if found != nil {
-			got = string(found[2])
-		}
-		if got != want {
-			t.Errorf("%q: %q", text, got)
-		}
-	}
-}
-
-// sayer is a static program of this machine that prints the file beside it.
+// sayer is a static program of this machine that prints the file beside it, and notes its arguments in another.
 var sayer = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "accel-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	const src = "package main\n\nimport \"os\"\n\nfunc main() {\n\tdt, _ := os.ReadFile(os.Args[0] + \".said\")\n\tos.Stdout.Write(dt)\n}\n"
+	const src = "package main\n\nimport (\n\t\"os\"\n\t\"strings\"\n)\n\nfunc main() {\n\t_ = os.WriteFile(os.Args[0]+\".args\", []byte(strings.Join(os.Args[1:], \" \")), 0o600)\n\tdt, _ := os.ReadFile(os.Args[0] + \".said\")\n\tos.Stdout.Write(dt)\n}\n"
 	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(src), 0o600); err != nil {
 		return nil, err
 	}
