@@ -48,7 +48,7 @@ const Name = "accel"
 // Main does what the arguments ask for, the first of which is the name that the program was called by. It returns the exit code, if it did not become
 // another program.
 func Main(args []string, stderr io.Writer) int {
-	m := machine{Root: "/", Twin: Twin, Bin: Bin, Toolchain: Toolchain, State: State, Memory: memory, Getenv: os.Getenv, Stderr: stderr}
+	m := machine{Root: "/", Twin: Twin, Bin: Bin, Toolchain: Toolchain, State: State, Memory: memory, Log: stepLog, Getenv: os.Getenv, Stderr: stderr}
 	var err error
 	switch name := filepath.Base(args[0]); {
 	case name == goTool:
@@ -74,9 +74,10 @@ const failed = 125
 
 // machine is where the program runs.
 type machine struct {
-	Root, Twin, Bin, Toolchain, State, Memory string
-	Getenv                                    func(string) string
-	Stderr                                    io.Writer
+	Root, Twin, Bin, Toolchain, State, Memory, Log string
+
+	Getenv func(string) string
+	Stderr io.Writer
 }
 
 // own is the program by its own name: "env" prints what a shell has to be told, "exec" runs a command with it.

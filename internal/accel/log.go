@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// log is where the instruction's first process writes what the step's log shows: what cargo's compilers say goes where a script may read it.
-const log = "/proc/1/fd/2"
+// stepLog is where the instruction's first process writes what the step's log shows: what cargo's compilers say goes where a script may read it.
+const stepLog = "/proc/1/fd/2"
 
 // noteLog notes which file the step's log is when the instruction begins: a shell may have another there for as long as a command runs.
 func (m machine) noteLog() {
@@ -35,7 +35,7 @@ func (m machine) sayOnce(what string) {
 		return
 	}
 	noted, err := os.ReadFile(filepath.Join(dir, "log"))
-	if err != nil || string(noted) == "" || string(noted) != fileOf(log) {
+	if err != nil || string(noted) == "" || string(noted) != fileOf(m.Log) {
 		return
 	}
 	sum := sha256.Sum256([]byte(what))
@@ -44,7 +44,7 @@ func (m machine) sayOnce(what string) {
 		return
 	}
 	_ = f.Close()
-	if out, err := os.OpenFile(log, os.O_WRONLY, 0); err == nil {
+	if out, err := os.OpenFile(m.Log, os.O_WRONLY, 0); err == nil {
 		fmt.Fprintf(out, "manifold: %s\n", what)
 		_ = out.Close()
 	}

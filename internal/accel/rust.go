@@ -64,7 +64,7 @@ func (m machine) rustc(words []string) error {
 		return become(words[0], words)
 	}
 	u, ok := readUnit(words[1:])
-	if !ok || m.preloads() {
+	if !ok {
 		return become(words[0], words)
 	}
 	r, err := m.sameRust(words[0])
@@ -87,6 +87,9 @@ func (m machine) rustc(words []string) error {
 func (m machine) compilation(r rust, u unit) ([]string, error) {
 	if u.links() && (r.linksOtherwise() || u.lld || u.target != "" && !strings.Contains(u.target, "-linux-")) {
 		return nil, errors.New("it links with the linker beside it")
+	}
+	if m.preloads() {
+		return nil, errors.New("LD_PRELOAD or LD_AUDIT is set")
 	}
 	m.record(u)
 	args, err := m.withMacros(u)

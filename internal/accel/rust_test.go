@@ -2,6 +2,7 @@ package accel
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -75,12 +76,12 @@ func rustImage(t *testing.T) machine {
 func TestResolve(t *testing.T) {
 	m := rustImage(t)
 	put(t, filepath.Join(m.Twin, "usr/lib64/ld.so"), "")
-	for name, to := range map[string]string{"lib64": "usr/lib64", "abs": "/usr/lib64", "up": "../../../../usr/lib64", "loop": "loop"} {
+	for name, to := range map[string]string{"lib64": "usr/lib64", "usr/abs": "/usr/lib64", "up": "../../../../usr/lib64", "loop": "loop"} {
 		if err := os.Symlink(to, filepath.Join(m.Twin, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for path, ok := range map[string]bool{"/lib64/ld.so": true, "/abs/ld.so": true, "/up/ld.so": true, "/usr/lib64/../lib64/ld.so": true, "/loop/ld.so": false, "/etc/passwd": false} {
+	for path, ok := range map[string]bool{"/lib64/ld.so": true, "/usr/abs/ld.so": true, "/up/ld.so": true, "/usr/lib64/../lib64/ld.so": true, "/loop/ld.so": false, "/etc/passwd": false} {
 		at, err := m.resolve(path)
 		if (err == nil) != ok || ok && at != filepath.Join(m.Twin, "usr/lib64/ld.so") {
 			t.Errorf("%s: %q, %v", path, at, err)
@@ -153,6 +154,12 @@ func TestStateIsOwn(t *testing.T) {
 	if dir, ok := m.ownFolder(); !ok || filepath.Dir(dir) != m.Memory {
 		t.Error("a folder of everybody's is used", dir, ok)
 	}
+	if err := errors.Join(os.Chmod(dir, 0o700), os.Lchown(dir, 65534, -1)); err != nil {
+		t.Fatal(err)
+	}
+	if dir, ok := m.ownFolder(); !ok || filepath.Dir(dir) != m.Memory {
+		t.Error("another user's folder is used", dir, ok)
+	}
 	if err := os.RemoveAll(m.Memory); err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +198,57 @@ func TestConfiguredWrapper(t *testing.T) {
 				t.Errorf("%q, %v", got, ok)
 			}
 		})
+	}
+}
+
+// TestCompilation leaves to the stage's own compiler what its twin would do otherwise.
+func TestCompilation(t *testing.T) {
+	m := rustImage(t)
+	r := rust{target: "aarch64-unknown-linux-gnu", sysroot: m.Root, twin: filepath.Join(m.Twin, "rustc")}
+	put(t, r.twin, "")
+	program(t, r.twin)
+	for more, tc := range map[string]struct {
+		ok      bool
+		preload string
+	}{
+		"": {ok: true}, "--target aarch64-unknown-linux-musl": {ok: true}, "--target wasm32-unknown-unknown": {}, "-C linker=rust-lld": {}, "--cfg a": {preload: "/lib/libjemalloc.so"},
+	} {
+		m.Getenv = func(name string) string { return map[string]string{"LD_PRELOAD": tc.preload}[name] }
+		u, ok := readUnit(strings.Fields("--crate-name x --crate-type bin --emit=link " + more))
+		if args, err := m.compilation(r, u); !ok || (err == nil) != tc.ok || tc.ok && !slices.Contains(args, "--sysroot") {
+			t.Errorf("%s: %q, %v", more, args, err)
+		}
+	}
+	r.target = "x86_64-unknown-linux-gnu"
+	put(t, filepath.Join(r.sysroot, "lib/rustlib", r.target, "bin/gcc-ld/ld.lld"), "")
+	u, _ := readUnit(strings.Fields("--crate-name x --crate-type bin --emit=link"))
+	if args, err := m.compilation(r, u); err == nil {
+		t.Errorf("a release that links with its own linker: %q", args)
+	}
+}
+
+// TestSayOnce writes to the step's log once, and not to a file that a shell has put in its place.
+func TestSayOnce(t *testing.T) {
+	m := rustImage(t)
+	m.Log = filepath.Join(m.Root, "log")
+	redirected := filepath.Join(m.Root, "file")
+	put(t, m.Log, "")
+	put(t, redirected, "")
+	dir, ok := m.ownFolder()
+	if !ok {
+		t.Fatal("no folder")
+	}
+	m.sayOnce("before it is known")
+	put(t, filepath.Join(dir, "log"), fileOf(m.Log))
+	m.sayOnce("rustc is emulated")
+	m.sayOnce("rustc is emulated")
+	other := m
+	other.Log = redirected
+	other.sayOnce("another thing")
+	for file, want := range map[string]string{m.Log: "manifold: rustc is emulated\n", redirected: ""} {
+		if dt, err := os.ReadFile(file); err != nil || string(dt) != want {
+			t.Errorf("%s: %q, %v", file, dt, err)
+		}
 	}
 }
 
@@ -234,12 +292,18 @@ func TestSameRust(t *testing.T) {
 		"another commit":    {spoil: func(t *testing.T, _, twin string) { t.Helper(); replace(t, twin+".said", "4eb1612\n", "4eb1613\n") }},
 		"another LLVM":      {spoil: func(t *testing.T, _, twin string) { t.Helper(); replace(t, twin+".said", "19.1.7", "19.1.8") }},
 		"another machine's": {spoil: func(t *testing.T, _, twin string) { t.Helper(); replace(t, twin+".said", host, target) }},
-		"says nothing":      {spoil: func(t *testing.T, _, twin string) { t.Helper(); put(t, twin+".said", "") }},
-		"own says nothing":  {spoil: func(t *testing.T, own, _ string) { t.Helper(); put(t, own+".said", "") }},
-		"no twin":           {spoil: func(_ *testing.T, _, twin string) { _ = os.Remove(twin) }},
-		"a script":          {spoil: func(t *testing.T, _, twin string) { t.Helper(); put(t, twin, "#!/bin/sh\n") }},
-		"foreign":           {spoil: func(t *testing.T, _, twin string) { t.Helper(); foreign(t, twin) }},
-		"truncated":         {spoil: func(_ *testing.T, _, twin string) { _ = os.Truncate(twin, 4096) }},
+		"another revision": {spoil: func(t *testing.T, own, twin string) {
+			t.Helper()
+			for root, version := range map[string]string{strings.TrimSuffix(own, "/usr/bin/rustc"): "1", strings.TrimSuffix(strings.TrimSuffix(twin, own), "/"): "2"} {
+				put(t, filepath.Join(root, "var/lib/dpkg/status"), "Package: rustc\nVersion: "+version+"\n\n")
+			}
+		}},
+		"says nothing":     {spoil: func(t *testing.T, _, twin string) { t.Helper(); put(t, twin+".said", "") }},
+		"own says nothing": {spoil: func(t *testing.T, own, _ string) { t.Helper(); put(t, own+".said", "") }},
+		"no twin":          {spoil: func(_ *testing.T, _, twin string) { _ = os.Remove(twin) }},
+		"a script":         {spoil: func(t *testing.T, _, twin string) { t.Helper(); put(t, twin, "#!/bin/sh\n") }},
+		"foreign":          {spoil: func(t *testing.T, _, twin string) { t.Helper(); foreign(t, twin) }},
+		"truncated":        {spoil: func(_ *testing.T, _, twin string) { _ = os.Truncate(twin, 4096) }},
 		"no library": {spoil: func(_ *testing.T, own, _ string) {
 			_ = os.RemoveAll(filepath.Dir(filepath.Dir(own)) + "/lib/rustlib/" + target)
 		}},
