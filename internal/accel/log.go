@@ -44,7 +44,7 @@ func (m machine) sayOnce(what string) {
 		return
 	}
 	_ = f.Close()
-	if out, err := os.OpenFile(m.Log, os.O_WRONLY, 0); err == nil {
+	if out, err := os.OpenFile(m.Log, os.O_WRONLY|os.O_APPEND, 0); err == nil {
 		fmt.Fprintf(out, "manifold: %s\n", what)
 		_ = out.Close()
 	}

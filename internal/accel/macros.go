@@ -166,8 +166,14 @@ func (m machine) macroFor(file string) (macro string, is bool, _ error) {
 	if err != nil || len(symbols) == 0 {
 		return "", false, nil //nolint:nilerr // no library of rustc's
 	}
-	return "", true, fmt.Errorf("the macros of %s are not there for the build platform", filepath.Base(file))
+	if _, err := os.Stat(macro + refused); err == nil {
+		return "", true, fmt.Errorf("it uses the macros of %s, which are not loaded", filepath.Base(file))
+	}
+	return "", true, fmt.Errorf("it uses the macros of %s, compiled before this instruction; to have them for the build platform too, compile both in one RUN", filepath.Base(file))
 }
+
+// refused is what a macro's path ends in where the library is, by then, known not to be there.
+const refused = ".refused"
 
 // macroPath is where the library of this machine's for one of the target's lies.
 func (m machine) macroPath(dir, file string) string {
@@ -193,9 +199,22 @@ func (m machine) procMacro(r rust, u unit, args []string) error {
 		return nil
 	}
 	if err := m.hostMacro(r, u); err != nil {
+		m.refuse(filepath.Join(u.outDir, u.stem()+".so"))
 		m.sayOnce(fmt.Sprintf("what uses the macros of %s is emulated: %v", u.crate, err))
 	}
 	return nil
+}
+
+// refuse notes that there is no library of this machine's for one of the target's, and why that is has been said.
+func (m machine) refuse(own string) {
+	dir, ok := m.ownFolder()
+	if !ok {
+		return
+	}
+	at := m.macroPath(dir, own) + refused
+	if err := os.MkdirAll(filepath.Dir(at), 0o700); err == nil {
+		_ = os.WriteFile(at, nil, 0o600)
+	}
 }
 
 // hostMacro makes the library of this machine's for a macro that was compiled for the target.

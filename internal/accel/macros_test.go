@@ -186,6 +186,14 @@ func TestWithMacros(t *testing.T) {
 			t.Errorf("a macro that is not there, %s: %q", name, args)
 		}
 	}
+	other := filepath.Join(dir, "libother_derive.so")
+	if _, _, err := m.macroFor(other); err == nil || !strings.Contains(err.Error(), "in one RUN") {
+		t.Error("nobody is told what to do", err)
+	}
+	m.refuse(other)
+	if _, _, err := m.macroFor(other); err == nil || strings.Contains(err.Error(), "in one RUN") {
+		t.Error("what is told is of no use", err)
+	}
 	library(t, filepath.Join(dir, "libserde_derive.so"), "made again", decls)
 	if args, err := m.withMacros(crate(t, "x", dir, "libserde_derive.so")); err == nil {
 		t.Error("the macro of this machine's is the former one's", args)

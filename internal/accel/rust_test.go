@@ -219,6 +219,7 @@ func TestCompilation(t *testing.T) {
 			t.Errorf("%s: %q, %v", more, args, err)
 		}
 	}
+	m.Getenv = func(string) string { return "" }
 	r.target = "x86_64-unknown-linux-gnu"
 	put(t, filepath.Join(r.sysroot, "lib/rustlib", r.target, "bin/gcc-ld/ld.lld"), "")
 	u, _ := readUnit(strings.Fields("--crate-name x --crate-type bin --emit=link"))
