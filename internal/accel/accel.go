@@ -53,8 +53,12 @@ func Main(args []string, stderr io.Writer) int {
 	switch name := filepath.Base(args[0]); {
 	case name == goTool:
 		err = m.goTool(args[1:])
+	case name == rustWrapper && m.isSet(replayed):
+		err = m.rustRecord(args[1:])
 	case name == rustWrapper:
 		err = m.rustc(args[1:])
+	case strings.HasPrefix(name, buildScript) && m.isSet(replayed):
+		err = m.replayScript(os.Stdout)
 	case filepath.Base(filepath.Dir(args[0])) == hostDir:
 		err = m.hostTool(name, args[1:])
 	case name == linker || slices.Contains(gccTools, name):

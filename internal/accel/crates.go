@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // What a macro consists of is compiled for the build platform from the arguments that each library was compiled with for the target, which are recorded. All that
@@ -23,6 +22,8 @@ type recorded struct {
 	Args []string `json:"args"`
 	Env  []string `json:"env"`
 	Dir  string   `json:"dir"`
+	// Earlier means before this instruction: what its sources are now is not what they were then, unless they are published.
+	Earlier bool `json:"earlier,omitempty"`
 }
 
 // crates is the folder of what belongs to a folder of cargo's.
@@ -41,7 +42,7 @@ func (m machine) crates(outDir string) (string, error) {
 
 // record keeps how a library is compiled, since a macro may consist of it. One that cannot be kept is missed later.
 func (m machine) record(u unit) {
-	if !u.is("lib") && !u.is("rlib") && !u.is("dylib") || u.outDir == "" {
+	if !u.isLibrary() || u.outDir == "" {
 		return
 	}
 	dir, err := m.crates(u.outDir)
@@ -52,7 +53,7 @@ func (m machine) record(u unit) {
 	if err != nil {
 		return
 	}
-	dt, err := json.Marshal(recorded{u.args, os.Environ(), cwd})
+	dt, err := json.Marshal(recorded{Args: u.args, Env: os.Environ(), Dir: cwd})
 	if err != nil {
 		return
 	}
@@ -83,6 +84,11 @@ var targets = []string{"incremental", "target-cpu", "tune-cpu", "target-feature"
 
 // compileHere compiles a crate for this machine into a folder, and what it consists of first.
 func (m machine) compileHere(r rust, u unit, how recorded, dir string) error {
+	if how.Earlier && !how.published() {
+		if err := m.unchanged(r, u, how); err != nil {
+			return err
+		}
+	}
 	args := slices.Concat(m.running(r.twin), []string{"--target", r.host, "--sysroot", r.twinSysroot, "-Clinker=" + filepath.Join(m.Bin, hostDir, "cc"), "-Clinker-flavor=gcc"})
 	for _, o := range u.options {
 		value := o.value
@@ -138,7 +144,10 @@ func (m machine) externHere(r rust, extern string) (string, error) {
 	stem := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
 	if filepath.Ext(file) == ".so" {
 		to := filepath.Join(dir, stem+".so")
-		_, err := os.Stat(to)
+		if _, err := os.Stat(to); err == nil {
+			return name + "=" + to, nil
+		}
+		_, _, err := m.macroFor(r, file) // compiled before
 		return name + "=" + to, err
 	}
 	to := filepath.Join(dir, stem+".rlib")
@@ -147,24 +156,18 @@ func (m machine) externHere(r rust, extern string) (string, error) {
 
 // ensure compiles a recorded library for this machine, once.
 func (m machine) ensure(r rust, dir, stem string) error {
-	lock, err := os.OpenFile(filepath.Join(dir, stem+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = lock.Close() }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(dir, stem+".rlib")); err == nil {
-		return nil
-	}
-	how, err := readRecord(dir, stem)
-	if err != nil {
-		return err
-	}
-	u, ok := readUnit(how.Args)
-	if !ok {
-		return fmt.Errorf("%s: a record that is not read", stem)
-	}
-	return m.compileHere(r, u, how, dir)
+	return locked(filepath.Join(dir, stem+".lock"), func() error {
+		if _, err := os.Stat(filepath.Join(dir, stem+".rlib")); err == nil {
+			return nil
+		}
+		how, err := readRecord(dir, stem)
+		if err != nil {
+			return err
+		}
+		u, ok := readUnit(how.Args)
+		if !ok {
+			return fmt.Errorf("%s: a record that is not read", stem)
+		}
+		return m.compileHere(r, u, how, dir)
+	})
 }

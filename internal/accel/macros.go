@@ -9,19 +9,25 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // A proc-macro is a library that rustc loads while it compiles (The Rust Reference, Procedural Macros), so a twin needs one of its own machine's. The crate
 // is compiled for the target, as ever, and once more for the build platform, with all that it is made of: see crates.go. The second library is given the first
 // one's hash, by which rustc tells crates apart, so whatever uses it is compiled as if it had loaded the first: see cratehash.go.
 //
-// A macro that was compiled in an earlier instruction has no second library; what is compiled beside it is emulated.
+// A macro that was compiled in an earlier instruction gets its second library when something is to load it, from what cargo says of how it was compiled: see
+// replay.go.
 
 // withMacros are the arguments of a unit with the macros of this machine's in the place of the target's. It is an error if there is none for one that may be
 // loaded.
-func (m machine) withMacros(u unit) ([]string, error) {
+func (m machine) withMacros(r rust, u unit) ([]string, error) {
+	if !usesMacros(u) {
+		return u.args, nil
+	}
 	needs, known := m.macrosOf(u)
 	out := make([]string, 0, len(u.args))
 	for _, o := range u.options {
@@ -29,7 +35,7 @@ func (m machine) withMacros(u unit) ([]string, error) {
 		switch o.name {
 		case "-L":
 			if dir, ok := strings.CutPrefix(value, dependency); ok {
-				mirror, err := m.mirror(dir, func(file string) bool { return !known || needs[file] })
+				mirror, err := m.mirror(r, dir, func(file string) bool { return !known || needs[file] })
 				if err != nil {
 					return nil, err
 				}
@@ -37,7 +43,7 @@ func (m machine) withMacros(u unit) ([]string, error) {
 			}
 		case "--extern":
 			if name, file, ok := strings.Cut(value, "="); ok && strings.HasSuffix(file, ".so") {
-				macro, is, err := m.macroFor(file)
+				macro, is, err := m.macroFor(r, file)
 				if err != nil {
 					return nil, err
 				}
@@ -49,6 +55,31 @@ func (m machine) withMacros(u unit) ([]string, error) {
 		out = append(out, o.with(value)...)
 	}
 	return out, nil
+}
+
+// usesMacros reports whether there are macros among the crates that a unit names, or where it looks for others.
+func usesMacros(u unit) bool {
+	if slices.ContainsFunc(u.crates, isMacro) {
+		return true
+	}
+	for _, dir := range u.deps {
+		entries, err := os.ReadDir(dir)
+		if err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+			return isLibraryName(e.Name()) && isMacro(filepath.Join(dir, e.Name()))
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// isMacro reports whether a file is a library of macros, or not yet a whole one.
+func isMacro(file string) bool {
+	if filepath.Ext(file) != ".so" {
+		return false
+	}
+	symbols, err := macroSymbols(file)
+	return err != nil || len(symbols) > 0
 }
 
 // macrosOf are the libraries that a unit names and that what it names consists of; not known if something of that was compiled before this instruction.
@@ -70,7 +101,7 @@ func (m machine) macrosOf(u unit) (libraries map[string]bool, known bool) {
 				continue // what a macro consists of is not loaded
 			}
 		}
-		how, err := m.recorded(stem)
+		how, err := m.recordOf(stem)
 		if err != nil {
 			return nil, false
 		}
@@ -85,26 +116,27 @@ func (m machine) macrosOf(u unit) (libraries map[string]bool, known bool) {
 
 // mirror is a folder like one of cargo's with the macros of this machine's in the place of the target's, and without those that are not needed: the folder
 // itself if it holds none.
-func (m machine) mirror(dir string, needed func(file string) bool) (string, error) {
+func (m machine) mirror(r rust, dir string, needed func(file string) bool) (string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return dir, nil //nolint:nilerr // the compiler looks for itself
 	}
+	m.makeAll(r, dir, entries, needed)
 	links, found := map[string]string{}, []string{}
 	for _, e := range entries {
 		name := filepath.Join(dir, e.Name())
 		links[e.Name()] = name
-		if !strings.HasPrefix(e.Name(), "lib") || !strings.HasSuffix(e.Name(), ".so") {
+		if !isLibraryName(e.Name()) {
 			continue
 		}
 		if !needed(name) {
-			if symbols, err := macroSymbols(name); err != nil || len(symbols) > 0 { // perhaps not whole yet
+			if isMacro(name) {
 				delete(links, e.Name())
 				found = append(found, "")
 			}
 			continue
 		}
-		macro, is, err := m.macroFor(name)
+		macro, is, err := m.macroFor(r, name)
 		if err != nil {
 			return "", err
 		}
@@ -136,14 +168,36 @@ func (m machine) mirror(dir string, needed func(file string) bool) (string, erro
 	return to, nil
 }
 
+func isLibraryName(name string) bool {
+	return strings.HasPrefix(name, "lib") && strings.HasSuffix(name, ".so")
+}
+
+// makeAll makes the libraries of this machine's that are not there yet for the macros of a folder, as many at once as there are processors. What is wrong is
+// found again when they are used.
+func (m machine) makeAll(r rust, dir string, entries []os.DirEntry, needed func(file string) bool) {
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	free := make(chan struct{}, runtime.NumCPU())
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		if !isLibraryName(e.Name()) || !needed(name) {
+			continue
+		}
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			free <- struct{}{}
+			_, _, _ = m.macroFor(r, name)
+			<-free
+		}()
+	}
+}
+
 // link puts a link in the place of what may be there.
 func link(file, at string) error {
-	if !filepath.IsAbs(file) {
-		abs, err := filepath.Abs(file)
-		if err != nil {
-			return err
-		}
-		file = abs
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
 	}
 	tmp := fmt.Sprintf("%s.%d", at, os.Getpid())
 	if err := os.Symlink(file, tmp); err != nil {
@@ -153,26 +207,53 @@ func link(file, at string) error {
 }
 
 // macroFor is the library of this machine's for one of the target's; not is if that is no macro.
-func (m machine) macroFor(file string) (macro string, is bool, _ error) {
+func (m machine) macroFor(r rust, file string) (macro string, is bool, _ error) {
 	dir, ok := m.ownFolder()
 	if !ok {
 		return "", false, errors.New("there is no room for macros")
 	}
 	macro = m.macroPath(dir, file)
-	if _, err := os.Stat(macro); err == nil {
+	if exists(macro) {
 		return macro, true, nil
 	}
 	symbols, err := macroSymbols(file)
 	if err != nil || len(symbols) == 0 {
 		return "", false, nil //nolint:nilerr // no library of rustc's
 	}
-	if _, err := os.Stat(macro + refused); err == nil {
-		return "", true, fmt.Errorf("it uses the macros of %s, which are not loaded", filepath.Base(file))
+	if err := os.MkdirAll(filepath.Dir(macro), 0o700); err != nil {
+		return "", true, err
 	}
-	return "", true, fmt.Errorf("it uses the macros of %s, compiled before this instruction; to have them for the build platform too, compile both in one RUN", filepath.Base(file))
+	return macro, true, locked(macro+".lock", func() error {
+		if exists(macro) {
+			return nil
+		}
+		why, err := os.ReadFile(macro + refused)
+		if err != nil {
+			err := m.earlierMacro(r, file)
+			if err == nil {
+				return nil
+			}
+			why = []byte(err.Error())
+			m.refuse(file, why)
+		}
+		return fmt.Errorf("it uses the macros of %s, which are not loaded: %s", filepath.Base(file), why)
+	})
 }
 
-// refused is what a macro's path ends in where the library is, by then, known not to be there.
+// earlierMacro makes the library of this machine's for a macro that was compiled before this instruction.
+func (m machine) earlierMacro(r rust, file string) error {
+	how, err := m.recordOf(strings.TrimSuffix(file, filepath.Ext(file)))
+	if err != nil {
+		return err
+	}
+	u, ok := readUnit(how.Args)
+	if !ok || !u.is("proc-macro") {
+		return fmt.Errorf("%s has a record that is not read", filepath.Base(file))
+	}
+	return m.hostMacro(r, u, how)
+}
+
+// refused is what a macro's path ends in where it is known that there is no library; the file says why.
 const refused = ".refused"
 
 // macroPath is where the library of this machine's for one of the target's lies.
@@ -198,40 +279,41 @@ func (m machine) procMacro(r rust, u unit, args []string) error {
 	if u.outDir == "" || u.target != "" {
 		return nil
 	}
-	if err := m.hostMacro(r, u); err != nil {
-		m.refuse(filepath.Join(u.outDir, u.stem()+".so"))
+	cwd, err := os.Getwd()
+	if err == nil {
+		err = m.hostMacro(r, u, recorded{Args: u.args, Env: os.Environ(), Dir: cwd})
+	}
+	if err != nil {
+		m.refuse(filepath.Join(u.outDir, u.stem()+".so"), []byte("see above"))
 		m.sayOnce(fmt.Sprintf("what uses the macros of %s is emulated: %v", u.crate, err))
 	}
 	return nil
 }
 
-// refuse notes that there is no library of this machine's for one of the target's, and why that is has been said.
-func (m machine) refuse(own string) {
+// refuse notes that there is no library of this machine's for one of the target's, and why that is.
+func (m machine) refuse(own string, why []byte) {
 	dir, ok := m.ownFolder()
 	if !ok {
 		return
 	}
 	at := m.macroPath(dir, own) + refused
 	if err := os.MkdirAll(filepath.Dir(at), 0o700); err == nil {
-		_ = os.WriteFile(at, nil, 0o600)
+		_ = os.WriteFile(at, why, 0o600)
 	}
 }
 
 // hostMacro makes the library of this machine's for a macro that was compiled for the target.
-func (m machine) hostMacro(r rust, u unit) error {
-	own := filepath.Join(u.outDir, u.stem()+".so")
-	if err := asksForMachine(filepath.Join(u.outDir, u.crate+u.extra+".d")); err != nil {
+func (m machine) hostMacro(r rust, u unit, how recorded) error {
+	outDir := below(how.Dir, u.outDir)
+	own := filepath.Join(outDir, u.stem()+".so")
+	if err := asksForMachine(filepath.Join(outDir, u.crate+u.extra+".d"), how.Dir); err != nil {
 		return err
 	}
-	cwd, err := os.Getwd()
+	dir, err := m.crates(outDir)
 	if err != nil {
 		return err
 	}
-	dir, err := m.crates(u.outDir)
-	if err != nil {
-		return err
-	}
-	if err := m.compileHere(r, u, recorded{u.args, os.Environ(), cwd}, dir); err != nil {
+	if err := m.compileHere(r, u, how, dir); err != nil {
 		return err
 	}
 	dt, hash, err := withHashOf(r, own, filepath.Join(dir, u.stem()+".so"))
@@ -259,16 +341,20 @@ func (m machine) hostMacro(r rust, u unit) error {
 	return os.Rename(made, to)
 }
 
+// below is a path as a program finds it that runs in a folder.
+func below(cwd, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(cwd, path)
+}
+
 // machineTerms is what a macro's source says where what it makes may depend on the machine that it runs on.
 var machineTerms = regexp.MustCompile(`\btarget_(arch|pointer_width|endian|feature|has_atomic|abi)\b|\bconsts::ARCH\b|\b[ui]size::(BITS|MAX|MIN)\b|\bsize_of::<[ui]size>`)
 
 // asksForMachine is an error if a macro may do something else on another machine: its sources are those of the file that tells what it depends on.
-func asksForMachine(deps string) error {
+func asksForMachine(deps, cwd string) error {
 	dt, err := os.ReadFile(deps)
-	if err != nil {
-		return err
-	}
-	cwd, err := os.Getwd()
 	if err != nil {
 		return err
 	}
@@ -278,10 +364,7 @@ func asksForMachine(deps string) error {
 			continue
 		}
 		file = strings.ReplaceAll(file, `\ `, " ")
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(cwd, file)
-		}
-		src, err := os.ReadFile(file)
+		src, err := os.ReadFile(below(cwd, file))
 		if err != nil {
 			return err
 		}

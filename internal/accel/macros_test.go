@@ -160,7 +160,7 @@ func TestMacrosOf(t *testing.T) {
 // TestWithMacros names the macros of this machine's where the target's were named, and shows the compiler no others.
 func TestWithMacros(t *testing.T) {
 	m, dir, macro := deps(t)
-	args, err := m.withMacros(crate(t, "x", dir, "libapp.rlib", "libserde_derive.so"))
+	args, err := m.withMacros(rust{}, crate(t, "x", dir, "libapp.rlib", "libserde_derive.so"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,20 +182,20 @@ func TestWithMacros(t *testing.T) {
 	for name, u := range map[string]unit{
 		"named": crate(t, "x", dir, "libother_derive.so"), "behind another": crate(t, "x", dir, "libother.rlib"), "of something compiled before": crate(t, "x", dir, "libearlier.rlib"),
 	} {
-		if args, err := m.withMacros(u); err == nil {
+		if args, err := m.withMacros(rust{}, u); err == nil {
 			t.Errorf("a macro that is not there, %s: %q", name, args)
 		}
 	}
 	other := filepath.Join(dir, "libother_derive.so")
-	if _, _, err := m.macroFor(other); err == nil || !strings.Contains(err.Error(), "in one RUN") {
+	if _, _, err := m.macroFor(rust{}, other); err == nil || !strings.Contains(err.Error(), "in one RUN") {
 		t.Error("nobody is told what to do", err)
 	}
-	m.refuse(other)
-	if _, _, err := m.macroFor(other); err == nil || strings.Contains(err.Error(), "in one RUN") {
-		t.Error("what is told is of no use", err)
+	m.refuse(other, []byte("it asks"))
+	if _, _, err := m.macroFor(rust{}, other); err == nil || !strings.HasSuffix(err.Error(), ": it asks") {
+		t.Error("what was found out is not told", err)
 	}
 	library(t, filepath.Join(dir, "libserde_derive.so"), "made again", decls)
-	if args, err := m.withMacros(crate(t, "x", dir, "libserde_derive.so")); err == nil {
+	if args, err := m.withMacros(rust{}, crate(t, "x", dir, "libserde_derive.so")); err == nil {
 		t.Error("the macro of this machine's is the former one's", args)
 	}
 }

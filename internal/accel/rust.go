@@ -92,7 +92,7 @@ func (m machine) compilation(r rust, u unit) ([]string, error) {
 		return nil, errors.New("LD_PRELOAD or LD_AUDIT is set")
 	}
 	m.record(u)
-	args, err := m.withMacros(u)
+	args, err := m.withMacros(r, u)
 	if err != nil {
 		return nil, err
 	}

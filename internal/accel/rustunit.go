@@ -72,6 +72,11 @@ type unit struct {
 
 func (u unit) is(kind string) bool { return slices.Contains(u.types, kind) }
 
+// isLibrary reports whether other crates may consist of the unit, or load it.
+func (u unit) isLibrary() bool {
+	return slices.ContainsFunc([]string{"lib", "rlib", "dylib", "proc-macro"}, u.is)
+}
+
 // links reports whether a linker is run.
 func (u unit) links() bool {
 	return len(u.types) == 0 || slices.ContainsFunc(u.types, func(t string) bool { return t != "lib" && t != "rlib" && t != "staticlib" })
