@@ -35,8 +35,9 @@ type Builder struct {
 	// in one step that is cached. Empty means that they are always read through the gateway, as they are where the program is not static or the
 	// node another machine.
 	Program string
-	// Accelerator is the path of the command manifold-accel, as it is installed beside the CLI: stages are accelerated with it. Empty means that
-	// none is.
+	// Accelerator is the path of the command manifold-accel, as it is installed beside the CLI: stages are accelerated with it. If the node is another
+	// machine than the program's, it is the one for that machine that lies beside it: manifold-accel-linux-arm64, or linux_arm64/manifold-accel as go
+	// install calls it. Empty means that no stage is accelerated.
 	Accelerator string
 }
 
@@ -132,7 +133,7 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 // solve runs the frontend in this process against the node. Before anything is built, ready has to return nil.
 func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher, ready func() error) (result Result, err error) {
 	opt := client.SolveOpt{Exports: exports.entries}
-	program, launcher := b.offer(&opt, b.Program, programFolder), b.offer(&opt, b.Accelerator, launcherFolder)
+	program, launcher := b.offer(&opt, b.Program, programFolder), b.offer(&opt, b.launcher(), launcherFolder)
 	front := frontend.Config{CacheDir: b.CacheDir, Program: program, Launcher: launcher, Planned: func(targets []platforms.Platform, steps []dockerfile.Step) error {
 		result.targets, result.Steps = targets, steps
 		return ready()

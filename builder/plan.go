@@ -24,7 +24,7 @@ func (b Builder) Plan(ctx context.Context, r Request) (frontend.Plan, error) {
 	r.Options["requestid"] = frontend.RequestPlan
 	var plan frontend.Plan
 	opt := client.SolveOpt{}
-	launcher := b.offer(&opt, b.Accelerator, launcherFolder)
+	launcher := b.offer(&opt, b.launcher(), launcherFolder)
 	_, err := b.run(ctx, r, opt, &watcher{call: r.Progress},
 		func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 			res, err := frontend.Config{Launcher: launcher}.Build(ctx, c)

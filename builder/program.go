@@ -3,18 +3,21 @@ package builder
 import (
 	"context"
 	"debug/elf"
+	"encoding/binary"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"runtime"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/moby/buildkit/client"
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
 
 	"github.com/manifold-build/manifold/frontend"
+	"github.com/manifold-build/manifold/platforms"
 )
 
 // A program is offered to BuildKit as the only file of a folder. No build context can have such a name.
@@ -24,10 +27,9 @@ const (
 	programName    = "manifold"
 )
 
-// offer lets BuildKit fetch a program of this machine, if it runs on the node without any other file.
+// offer lets BuildKit fetch a program, if it runs on the node without any other file.
 func (b Builder) offer(opt *client.SolveOpt, file, folder string) frontend.Program {
-	native := b.Node.Host.Native
-	if file == "" || native.OS != runtime.GOOS || native.Architecture != runtime.GOARCH || !isStatic(file) {
+	if file == "" || !runsOn(file, b.Node.Host.Native) {
 		return frontend.Program{}
 	}
 	if opt.LocalMounts == nil {
@@ -37,14 +39,36 @@ func (b Builder) offer(opt *client.SolveOpt, file, folder string) frontend.Progr
 	return frontend.Program{Folder: folder, Path: programName}
 }
 
-// isStatic reports whether a program is an ELF file that needs no interpreter.
-func isStatic(name string) bool {
+// launcher is the command manifold-accel for the node's machine, empty if there is none: one that is named for it, one where go install puts what is for
+// another machine, or that of this machine.
+func (b Builder) launcher() string {
+	native := b.Node.Host.Native
+	dir, name := filepath.Split(b.Accelerator)
+	for _, file := range []string{strings.Join([]string{b.Accelerator, native.OS, native.Architecture}, "-"), filepath.Join(dir, native.OS+"_"+native.Architecture, name), b.Accelerator} {
+		if b.Accelerator != "" && runsOn(file, native) {
+			return file
+		}
+	}
+	return ""
+}
+
+// Accelerates reports whether there is an accelerator for the node's machine: see [Builder.Accelerator].
+func (b Builder) Accelerates() bool { return b.launcher() != "" }
+
+// machines are those of ELF, by Go's names (System V ABI, e_machine).
+var machines = map[string]elf.Machine{
+	"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64, "arm": elf.EM_ARM, "386": elf.EM_386, "ppc64le": elf.EM_PPC64, "s390x": elf.EM_S390, "riscv64": elf.EM_RISCV,
+}
+
+// runsOn reports whether a file is a program for a machine that runs Linux, and needs no interpreter.
+func runsOn(name string, p platforms.Platform) bool {
 	f, err := elf.Open(name)
 	if err != nil {
 		return false
 	}
 	interp := slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
-	return f.Close() == nil && !interp
+	machine, known := machines[p.Architecture]
+	return f.Close() == nil && p.OS == "linux" && known && f.Machine == machine && (f.ByteOrder == binary.LittleEndian) == (p.Architecture != "s390x") && !interp
 }
 
 // oneFile is a folder that holds one file of this machine as programName, and nothing of what is beside it.

@@ -1,6 +1,8 @@
 package builder
 
 import (
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/tonistiigi/fsutil"
+
+	"github.com/manifold-build/manifold/platforms"
 )
 
 // TestOneFile: of a folder with secrets the program is served, and nothing else.
@@ -55,5 +59,43 @@ func TestOneFile(t *testing.T) {
 	}
 	if err := oneFile(filepath.Join(dir, "missing")).Walk(t.Context(), "", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing program: %v", err)
+	}
+}
+
+// TestLauncher takes the accelerator that is the node's machine's: of several, that which is named for it.
+func TestLauncher(t *testing.T) {
+	dir := t.TempDir()
+	for name, machine := range map[string]elf.Machine{
+		"accel": elf.EM_X86_64, "accel-linux-riscv64": elf.EM_RISCV, "accel-linux-arm64": elf.EM_X86_64, "linux_arm64/accel": elf.EM_AARCH64, "accel-linux-amd64": elf.EM_X86_64,
+	} {
+		header := append([]byte("\x7fELF\x02\x01\x01"), make([]byte, 57)...)
+		binary.LittleEndian.PutUint16(header[16:], uint16(elf.ET_EXEC))
+		binary.LittleEndian.PutUint16(header[18:], uint16(machine))
+		binary.LittleEndian.PutUint32(header[20:], uint32(elf.EV_CURRENT))
+		binary.LittleEndian.PutUint16(header[52:], 64)
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), header, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for native, want := range map[string]string{
+		"linux/amd64": "accel-linux-amd64", "linux/riscv64": "accel-linux-riscv64", "linux/arm64": "linux_arm64/accel", "linux/s390x": "", "linux/ppc64le": "", "windows/amd64": "",
+	} {
+		p, err := platforms.Parse(native)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := Builder{Node: &Node{Host: platforms.Host{Native: p}}, Accelerator: filepath.Join(dir, "accel")}
+		if want != "" {
+			want = filepath.Join(dir, want)
+		}
+		if got := b.launcher(); got != want || b.Accelerates() != (want != "") {
+			t.Errorf("%s: %q, want %q", native, got, want)
+		}
+	}
+	if got := (Builder{Node: new(Node)}).launcher(); got != "" {
+		t.Errorf("%q without any", got)
 	}
 }

@@ -59,17 +59,18 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	if err := f.local(&r, node); err != nil {
 		return err
 	}
+	b := builder.Builder{Node: node, Registry: f.registry(), CacheDir: cacheDir(), Program: ownProgram(), Accelerator: accelerator()}
 	var result builder.Result
 	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
 		r.Progress = progress
-		result, err = builder.Builder{Node: node, Registry: f.registry(), CacheDir: cacheDir(), Program: ownProgram(), Accelerator: accelerator()}.Build(ctx, r)
+		result, err = b.Build(ctx, r)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	if !f.quiet {
-		missAccelerator(s, result.Steps)
+		missAccelerator(s, b, result.Steps)
 	}
 	return f.report(s, r, result)
 }

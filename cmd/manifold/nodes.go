@@ -53,20 +53,16 @@ func ownProgram() string {
 	return name
 }
 
-// accelerator is the command manifold-accel that lies beside this program; empty if there is none.
-func accelerator() string {
-	name := filepath.Join(filepath.Dir(ownProgram()), "manifold-accel")
-	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
-	return name
-}
+// accelerator is where the command manifold-accel lies, if it is installed: beside this program.
+func accelerator() string { return filepath.Join(filepath.Dir(ownProgram()), "manifold-accel") }
 
-// missAccelerator says that the command is not there, where a stage is emulated that it might have accelerated.
-func missAccelerator(s streams, steps []dockerfile.Step) {
+// missAccelerator says that there is no accelerator for the node, where a stage is emulated that it might have accelerated.
+func missAccelerator(s streams, b builder.Builder, steps []dockerfile.Step) {
 	emulated := slices.ContainsFunc(steps, func(step dockerfile.Step) bool { return step.Executes && step.Strategy == platforms.Emulate })
-	if emulated && accelerator() == "" {
-		fmt.Fprintln(s.err, "note: no manifold-accel beside manifold, so no stage is accelerated: go install github.com/manifold-build/manifold/cmd/...@latest")
+	if emulated && !b.Accelerates() {
+		native := b.Node.Host.Native
+		fmt.Fprintf(s.err, "note: no manifold-accel for the node (%s) beside manifold, so no stage is accelerated: GOOS=%s GOARCH=%s go install github.com/manifold-build/manifold/cmd/manifold-accel@latest\n",
+			native, native.OS, native.Architecture)
 	}
 }
 

@@ -68,11 +68,12 @@ func (f *buildFlags) plan(ctx context.Context, s streams, dir string) (plan fron
 	if f.progress == "" {
 		f.progress = "quiet"
 	}
+	b := builder.Builder{Node: node, Accelerator: accelerator()}
 	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
 		r.Progress = progress
-		plan, err = builder.Builder{Node: node, Accelerator: accelerator()}.Plan(ctx, r)
+		plan, err = b.Plan(ctx, r)
 		return err
 	})
-	missAccelerator(s, plan.Steps)
+	missAccelerator(s, b, plan.Steps)
 	return plan, err
 }

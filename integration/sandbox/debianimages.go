@@ -49,10 +49,10 @@ var releases = []release{
 	},
 	{
 		suite: "trixie",
-		kinds: []kind{{"base", basePackages}, {"gcc", "gcc g++ libc6-dev make pkgconf libsqlite3-dev zlib1g-dev"}, {"rust", "cargo rustc"}, {"build", "cmake ninja-build meson"}},
+		kinds: []kind{{"base", basePackages}, {"gcc", "gcc g++ libc6-dev make pkgconf libsqlite3-dev zlib1g-dev"}, {"rustup", "patchelf rustup"}, {"rust", "cargo rustc"}, {"build", "cmake ninja-build meson"}},
 		images: []debianImage{
 			{layout: "golang-trixie", kinds: []string{"base", "gcc"}, golang: true},
-			{layout: "rust-trixie", kinds: []string{"base", "gcc", "rust"}},
+			{layout: "rust-trixie", kinds: []string{"base", "gcc", "rustup", "rust"}},
 			{layout: "gcc-trixie", kinds: []string{"base", "gcc", "build"}},
 		},
 	},
@@ -136,7 +136,7 @@ func (d debianImage) add(l layout, p platforms.Platform, roots map[string]string
 	if d.golang {
 		tree(goroot, "usr/local/go", func(path string) bool { return strings.HasPrefix(path, "bin/") || strings.HasPrefix(path, "pkg/tool/") })
 		files(folder("go"), entry{Name: "go/src", Mode: fs.ModeDir | 0o777}, entry{Name: "go/bin", Mode: fs.ModeDir | 0o777})
-		config.Env = []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"}
+		config.Env = []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + GoVersion, "GOTOOLCHAIN=local", "GOPATH=/go"}
 		config.WorkingDir = "/go"
 	}
 	if d.npm {

@@ -20,8 +20,8 @@ import (
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
 	imagesVersion = "11"
-	// goVersion is the Go release in the golang stand-in.
-	goVersion  = "1.26.8"
+	// GoVersion is the Go release in the golang stand-in.
+	GoVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	// caBundle is Debian's certificate bundle, from package ca-certificates.
 	caBundle = "/etc/ssl/certs/ca-certificates.crt"
@@ -37,7 +37,7 @@ func images(ctx context.Context, bin string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w (Debian package ca-certificates)", err)
 	}
-	key, err := keyOf(nil, imagesVersion, goVersion, nodeVersion, npmVersion, string(ca))
+	key, err := keyOf(nil, imagesVersion, GoVersion, nodeVersion, npmVersion, string(ca))
 	if err != nil {
 		return "", err
 	}

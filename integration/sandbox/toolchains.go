@@ -28,7 +28,7 @@ func makeGolang(ctx context.Context, dir, work string, boxes []busybox, ca []byt
 		return err
 	}
 	config := ocispec.ImageConfig{
-		Env: []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + goVersion, "GOTOOLCHAIN=local", "GOPATH=/go"},
+		Env: []string{"PATH=/go/bin:/usr/local/go/bin:" + searchPath, "GOLANG_VERSION=" + GoVersion, "GOTOOLCHAIN=local", "GOPATH=/go"},
 		Cmd: []string{"sh"}, WorkingDir: "/go",
 	}
 	warm, err := newLayout(dir + "-warm")
@@ -117,9 +117,21 @@ func warmCache(ctx context.Context, dir string, p platforms.Platform) (string, e
 	return dir, errors.Join(err, os.RemoveAll(goroot))
 }
 
+// GoRoot is the folder of Go's release for a platform, as the module proxy serves it: without executable files.
+func GoRoot(ctx context.Context, platform string) (string, error) {
+	p, err := platforms.Parse(platform)
+	if err != nil {
+		return "", err
+	}
+	if p.Architecture == "arm" {
+		p.Architecture = "armv6l" // as Go's downloads are called
+	}
+	return toolchain(ctx, p)
+}
+
 // toolchain returns the GOROOT of a platform's Go release in the module cache.
 func toolchain(ctx context.Context, p platforms.Platform) (string, error) {
-	mod := fmt.Sprintf("golang.org/toolchain@v0.0.1-go%s.%s-%s", goVersion, p.OS, p.Architecture)
+	mod := fmt.Sprintf("golang.org/toolchain@v0.0.1-go%s.%s-%s", GoVersion, p.OS, p.Architecture)
 	out, err := run(ctx, command{Dir: os.TempDir(), Args: []string{"go", "mod", "download", "-json", mod}, Env: []string{"GOFLAGS=-mod=mod"}})
 	if err != nil {
 		return "", err
