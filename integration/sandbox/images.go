@@ -19,7 +19,7 @@ import (
 
 const (
 	// imagesVersion is part of the cache key of the stand-in images: raise it when what they hold changes.
-	imagesVersion = "11"
+	imagesVersion = "12"
 	// GoVersion is the Go release in the golang stand-in.
 	GoVersion  = "1.26.8"
 	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

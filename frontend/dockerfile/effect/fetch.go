@@ -26,13 +26,14 @@ func fetch(c Call, a arguments, e *Effect) {
 	own := false
 	for _, word := range fetched(a) {
 		if ArchWord(word) == "" {
+			own = own || !script.Known(word) && c.namesTarget()
 			continue
 		}
 		shown := strings.ReplaceAll(word, script.Unknown, "…")
 		if f, ok := LintDownload(shown, c.Line, c.Target.Platform()); ok && c.Certain {
 			e.Findings = append(e.Findings, f)
 		}
-		if !namedFor(word, c.Target.Platform()) || namedFor(word, c.Build) || !script.Known(word) || c.Substituted {
+		if !NamedForTarget(word, c.Target.Platform(), c.Build) || !script.Known(word) || c.Substituted {
 			e.dependsf(c, "fetches %s, which is named for %s", shown, ArchWord(word))
 			return
 		}
@@ -52,6 +53,25 @@ func fetch(c Call, a arguments, e *Effect) {
 	if own && len(to) == 0 {
 		e.Files = append(e.Files, File{Kind: ForTarget, Path: ""}) // it is piped on, or shown
 	}
+}
+
+// NamedForTarget reports whether an address is that of the target's own file: it names the target and not the build platform, unless they are one.
+func NamedForTarget(word string, target, build platforms.Platform) bool {
+	return namedFor(word, target) && (target == build || !namedFor(word, build))
+}
+
+// variableOf matches a variable in a script.
+var variableOf = regexp.MustCompile(`\$\{?([A-Za-z_][A-Za-z0-9_]*)`)
+
+// namesTarget reports whether the script uses a variable that names a machine, as TARGETARCH does: what is not known of a word may be made of that.
+func (c Call) namesTarget() bool {
+	for _, m := range variableOf.FindAllStringSubmatch(c.Text, -1) {
+		value, set := c.Begin[m[1]]
+		if set && (ArchWord(value) != "" || m[1] == "TARGETVARIANT") {
+			return true
+		}
+	}
+	return false
 }
 
 // fetched are the words of a download that may name what is fetched.

@@ -153,12 +153,13 @@ type CgoAnswer struct {
 	Generated, NoCompiler bool
 	// Runs are the lines that go generate would run.
 	Runs []string
-	// Package needs cgo; empty if none does. Said is a line that is none of these; empty if there is none.
-	Package, Said string
+	// Package needs cgo; empty if none does. Runner is a program for go run that runs programs, and so may have Go compile with cgo; empty if there is none.
+	// Said is a line that is none of these; empty if there is none.
+	Package, Runner, Said string
 }
 
-// ReadCgoAnswer reads the answer of a node: for each command a line "pure", "cgo PACKAGE", "run LINE" (what go generate would run) or
-// anything else.
+// ReadCgoAnswer reads the answer of a node: for each command a line "pure", "cgo PACKAGE", "runs PROGRAM", "run LINE" (what go generate would
+// run) or anything else.
 func ReadCgoAnswer(text string) CgoAnswer {
 	var out CgoAnswer
 	for line := range strings.Lines(text) {
@@ -175,6 +176,9 @@ func ReadCgoAnswer(text string) CgoAnswer {
 			out.NoCompiler = true
 		case "run":
 			out.Runs = append(out.Runs, rest)
+		case "runs":
+			out.Runner = rest
+			return out
 		case "cgo":
 			out.Package = rest
 			return out

@@ -128,6 +128,13 @@ found=$(ask "$@") || { /tmp/.manifold/settle || exit 1; found=$(ask "$@"); } || 
 	[ "$sub" != run ] || CGO_ENABLED=0 exec go run $keep "$@"
 	exit 0
 }
+# A program that runs others may run go itself.
+if [ -z "$found" ] && [ "$sub" = run ] && go list -deps $keep -- "$@" 2>/dev/null | grep -qx os/exec; then
+	if hascc || { /tmp/.manifold/settle && hascc; }; then
+		say "runs $1"
+		exit 0
+	fi
+fi
 if [ -z "$found" ]; then
 	say pure
 elif hascc || { /tmp/.manifold/settle && hascc; }; then

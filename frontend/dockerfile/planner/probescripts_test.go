@@ -32,6 +32,8 @@ func TestProbePutsInstallersOff(t *testing.T) {
 				run: "mkdir -p \"it's\" && cd \"it's\" && npm install 'a b' \"c'd\" && cd .. && npm run gen && go build ./gen", answer: "pure\n", ran: "install a b c'd\nrun gen\n",
 			},
 			"list":      {run: "npm ci && go list . >/dev/null && go build -o app .", answer: "pure\n", ran: "ci\n"},
+			"run":       {run: "go run . && go build -o app .", answer: "pure\npure\n"},
+			"runner":    {run: "go run ./runner build && go build -o app .", answer: "runs ./runner\npure\n"},
 			"no server": {run: "npm install fails && npm run gen && go build ./gen", ran: "install fails\n", fails: true},
 		} {
 			t.Run(shell+"/"+name, func(t *testing.T) {
@@ -59,6 +61,8 @@ func runProbe(t *testing.T, shell, text string) (answer, ran string, err error) 
 		filepath.Join(work, "go.mod"):      "module example.com/app\n\ngo 1.20\n",
 		filepath.Join(work, "main.go"):     "package main\n\nfunc main() {}\n",
 		filepath.Join(work, "gen/none.md"): "",
+		filepath.Join(work, "runner/x.go"): "package main\n\nimport \"os/exec\"\n\nfunc main() { _ = exec.Command(\"go\", \"build\") }\n",
+		filepath.Join(bin, "gcc"):          "#!/bin/sh\n",
 		filepath.Join(bin, "npm"): `#!/bin/sh
 echo "$*" >>` + dir + `/ran
 case "$*" in

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -40,6 +41,8 @@ func (f *runFold) answerCgo(text string, c effect.Call, dir string) {
 	switch {
 	case a.Package != "":
 		f.block(effect.Reason{Line: c.Line, Why: effect.NeedsCgo, Clause: "builds " + a.Package + ", which needs cgo"})
+	case a.Runner != "":
+		f.block(effect.Reason{Line: c.Line, Why: effect.NeedsCgo, Clause: fmt.Sprintf("runs \"go run %s\", which runs other programs and may build with cgo", a.Runner)})
 	case a.Said != "":
 		f.blockf(c.Line, ": the cgo probe said %q", a.Said)
 	case a.Generated && len(f.compiles) > 0 && !a.NoCompiler:

@@ -63,11 +63,11 @@ func (f *Files) add(m mark) {
 // maxMarks is how many marks are kept without a look for repeats.
 const maxMarks = 64
 
-// copiedTool returns the line that copied a program, by its name or path, from another stage; 0 if none did.
-func (f *Files) copiedTool(name, p string) int {
+// copiedTool returns the line that copied a program, by its name or one of its paths, from another stage; 0 if none did.
+func (f *Files) copiedTool(name string, paths []string) int {
 	for _, m := range f.marks {
 		byName := name != "" && effect.OnPath(path.Dir(m.path)) && path.Base(m.path) == name || name != "" && (effect.OnPath(m.path) || effect.IsSystemDir(m.path) && path.Base(m.path) == "local")
-		if m.tool && (m.path == p || byName || within(p, m.path)) {
+		if m.tool && (byName || slices.ContainsFunc(paths, func(p string) bool { return m.path == p || within(p, m.path) })) {
 			return m.line
 		}
 	}

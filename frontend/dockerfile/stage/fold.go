@@ -200,7 +200,13 @@ func (f *fold) add(c *instructions.AddCommand) {
 		if finding, ok := effect.LintDownload(expanded, line, f.req.Target.Platform()); ok {
 			f.out.Findings = append(f.out.Findings, finding)
 		}
-		f.blockf(line, "adds %s, which is named for %s", src, word)
+		if !effect.NamedForTarget(expanded, f.req.Target.Platform(), f.req.Build) || !script.Known(expanded+dest) {
+			f.blockf(line, "adds %s, which is named for %s", src, word)
+			continue
+		}
+		to := into(dest, expanded, strings.HasSuffix(c.DestPath, "/") || len(c.SourcePaths) > 1)
+		f.out.Files.program(to, line)
+		f.toolsOfTarget(to, line)
 	}
 	f.made(dest, c.SourcePaths, line)
 }

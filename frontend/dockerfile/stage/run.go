@@ -98,11 +98,26 @@ const maxJudged = 256
 // readable reports whether the shell that runs the text is one whose language is read.
 func (f *fold) readable(r *source.Run) bool {
 	shell := f.w.Shell
-	if r.Form == source.ExecForm || len(shell) == 0 || source.IsShell(shell[:1]) && strings.HasSuffix(shell[len(shell)-1], "c") {
+	if r.Form == source.ExecForm || len(shell) == 0 || source.IsShell(shell[:1]) && takesCommand(shell[1:]) {
 		return true
 	}
 	f.blockf(r.Line, "is run by the shell %q, whose language is not read", strings.Join(shell, " "))
 	return false
+}
+
+// takesCommand reports whether a shell with these options runs the argument that follows: -c is among them, and behind a word with o stands the name of an
+// option (POSIX, sh).
+func takesCommand(options []string) bool {
+	takes := false
+	for i := 0; i < len(options); i++ {
+		word := options[i]
+		if len(word) < 2 || word[0] != '-' && word[0] != '+' {
+			return false
+		}
+		takes = takes || strings.Contains(word, "c")
+		i += strings.Count(word, "o")
+	}
+	return takes
 }
 
 // reading reads the script, or the words of the exec form, with variables.
@@ -194,13 +209,33 @@ func (f *runFold) command(i int, c script.Command) {
 	if strings.HasPrefix(call.Name, "xx-") {
 		files.unproven = true
 	}
-	if line := files.copiedTool(call.Name, c.Path(c.Words[0])); known && line > 0 {
+	if line := files.copiedTool(call.Name, lookedUp(c)); known && line > 0 {
 		f.blockf(call.Line, "runs %s, which line %d puts there for the target", call.Name, line)
 	}
 	if known && call.Name == "" && slices.ContainsFunc(f.out.Questions, func(q Question) bool { return q.Kind == effect.Make }) {
 		return // perhaps make makes it; the answer will tell
 	}
 	f.apply(call, f.out.tools.Effect(call))
+}
+
+// lookedUp are the paths at which a command's program may lie: its own, or the command's name in the folders of PATH. Where those are not known, that may be
+// the one that the command runs in.
+func lookedUp(c script.Command) []string {
+	if strings.Contains(c.Words[0], "/") {
+		return []string{c.Path(c.Words[0])}
+	}
+	list, set := c.Getenv("PATH")
+	if !set {
+		return nil // the image's own, which are known by their names
+	}
+	if !script.Known(list) {
+		return []string{c.Path(c.Words[0])}
+	}
+	var out []string
+	for _, dir := range strings.Split(list, ":") {
+		out = append(out, path.Join(effect.Resolve(c.Dir, dir), c.Words[0]))
+	}
+	return out
 }
 
 // apply folds what a command does.
