@@ -63,15 +63,16 @@ func (f *Files) add(m mark) {
 // maxMarks is how many marks are kept without a look for repeats.
 const maxMarks = 64
 
-// copiedTool returns the line that copied a program, by its name or one of its paths, from another stage; 0 if none did.
-func (f *Files) copiedTool(name string, paths []string) int {
+// copiedTool returns the line that copied a program, by its name or one of its paths, from another stage, and whether it is certain that it did; 0 if none did.
+func (f *Files) copiedTool(name string, paths []string) (line int, certain bool) {
 	for _, m := range f.marks {
-		byName := name != "" && effect.OnPath(path.Dir(m.path)) && path.Base(m.path) == name || name != "" && (effect.OnPath(m.path) || effect.IsSystemDir(m.path) && path.Base(m.path) == "local")
-		if m.tool && (byName || slices.ContainsFunc(paths, func(p string) bool { return m.path == p || within(p, m.path) })) {
-			return m.line
+		named := name != "" && effect.OnPath(path.Dir(m.path)) && path.Base(m.path) == name || slices.Contains(paths, m.path)
+		folder := name != "" && (effect.OnPath(m.path) || effect.IsSystemDir(m.path) && path.Base(m.path) == "local")
+		if m.tool && (named || folder || slices.ContainsFunc(paths, func(p string) bool { return within(p, m.path) })) {
+			return m.line, named
 		}
 	}
-	return 0
+	return 0, false
 }
 
 // make notes that the stage makes what lies at a path.
@@ -222,7 +223,7 @@ func (f *Files) isData(p string) bool {
 		}
 	}
 	for _, gopath := range []string{"/go", "/root/go"} {
-		if within(p, gopath+"/pkg/mod") || within(p, gopath+"/src") {
+		if within(p, gopath+"/pkg") || within(p, gopath+"/src") {
 			return true
 		}
 	}

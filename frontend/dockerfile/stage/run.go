@@ -209,8 +209,12 @@ func (f *runFold) command(i int, c script.Command) {
 	if strings.HasPrefix(call.Name, "xx-") {
 		files.unproven = true
 	}
-	if line := files.copiedTool(call.Name, lookedUp(c)); known && line > 0 {
-		f.blockf(call.Line, "runs %s, which line %d puts there for the target", call.Name, line)
+	if line, certain := files.copiedTool(call.Name, lookedUp(c)); known && line > 0 {
+		puts := "may put"
+		if certain {
+			puts = "puts"
+		}
+		f.blockf(call.Line, "runs %s, which line %d %s there for the target", call.Name, line, puts)
 	}
 	if known && call.Name == "" && slices.ContainsFunc(f.out.Questions, func(q Question) bool { return q.Kind == effect.Make }) {
 		return // perhaps make makes it; the answer will tell
