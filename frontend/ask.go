@@ -41,6 +41,9 @@ func (b *build) ask(ctx context.Context) bool {
 
 // askOne makes one probe.
 func (b *build) askOne(ctx context.Context, g *group, p dockerfile.Probe) (text string, failed bool) {
+	if p.Kind == dockerfile.ProbeScript {
+		return b.script(ctx, g, p)
+	}
 	src, err := g.planner.ProbeText(p)
 	if err != nil {
 		return "", true

@@ -78,6 +78,9 @@ type group struct {
 	// planner plans the file for the targets of the group; nil until it is planned, or if the file does not parse.
 	planner *dockerfile.Planner
 	inputs  *inputs
+	// scripts are those of the build context that were asked for, by the files that they may be.
+	scriptsMu sync.Mutex
+	scripts   map[string]func() (text string, failed bool)
 }
 
 func newBuild(c client.Client) (*build, error) {

@@ -50,9 +50,10 @@ type (
 
 // What probes are about.
 const (
-	ProbeCgo  = planner.ProbeCgo
-	ProbeMake = planner.ProbeMake
-	ProbeCode = planner.ProbeCode
+	ProbeCgo    = planner.ProbeCgo
+	ProbeMake   = planner.ProbeMake
+	ProbeScript = planner.ProbeScript
+	ProbeCode   = planner.ProbeCode
 )
 
 // The rules of findings.

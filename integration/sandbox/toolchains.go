@@ -123,9 +123,6 @@ func GoRoot(ctx context.Context, platform string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if p.Architecture == "arm" {
-		p.Architecture = "armv6l" // as Go's downloads are called
-	}
 	return toolchain(ctx, p)
 }
 

@@ -179,6 +179,8 @@ const (
 	Cgo Kind = iota + 1
 	// Make asks what make would run.
 	Make
+	// Script asks for the text of a script in the build context.
+	Script
 )
 
 // Finding is something that the user should know of.

@@ -88,6 +88,9 @@ func Prints(c script.Command, target *Target) (string, bool) {
 	if c.Name() == "dirname" && len(c.Words) == 2 {
 		return path.Dir(c.Words[1]), true
 	}
+	if c.Name() == "pwd" && len(c.Words) == 1 && script.Known(c.Dir) {
+		return c.Dir, true
+	}
 	if slices.Equal(c.Words, []string{"npm", "bin"}) {
 		return c.Path("node_modules/.bin"), true
 	}

@@ -247,6 +247,12 @@ func NameOf(word string) string {
 	}
 }
 
+// IsKnown reports whether a command is in the table.
+func IsKnown(name string) bool {
+	_, known := rows[name]
+	return known
+}
+
 // OnPath reports whether programs in a directory are found by their names.
 func OnPath(dir string) bool {
 	return slices.Contains(systemBins, dir) || strings.HasSuffix(dir, "/bin")

@@ -291,12 +291,28 @@ func (p *Planner) describe(t *planned, out *Plan) []*StageError {
 		if err := p.check(step, t.target, n.Move.Stays); err != nil {
 			errs = append(errs, err)
 		}
+		if p.asksScripts() {
+			for _, q := range g.Reading(n).Scripts {
+				out.Probes = append(out.Probes, probeOf(g, n, q))
+			}
+		}
 		out.add(g, n)
 	}
 	if g.Foreign() || len(p.list) > 1 {
 		out.Findings = append(out.Findings, p.lint(g)...)
 	}
 	return errs
+}
+
+func probeOf(g *place.Graph, n *place.Node, q stage.Question) Probe {
+	return Probe{Kind: ProbeKind(q.Kind), Stage: n.Title(), Line: q.Line, Target: g.Target.Platform, stage: n.Index, question: q}
+}
+
+// asksScripts reports whether what scripts do matters: some stage may be moved or accelerated for a target that the node does not execute itself.
+func (p *Planner) asksScripts() bool {
+	return slices.ContainsFunc(p.list, func(t *planned) bool {
+		return t.graph != nil && t.graph.Foreign() && t.target.Strategy != platforms.Emulate && t.target.Strategy != platforms.Native
+	})
 }
 
 // add notes what moving a stage takes.
@@ -310,12 +326,11 @@ func (out *Plan) add(g *place.Graph, n *place.Node) {
 	if !m.Moved && !m.Told && !m.Accelerated {
 		return
 	}
-	target := g.Target.Platform
 	for _, q := range m.Questions {
-		out.Probes = append(out.Probes, Probe{Kind: ProbeKind(q.Kind), Stage: n.Title(), Line: q.Line, Target: target, stage: n.Index, question: q})
+		out.Probes = append(out.Probes, probeOf(g, n, q))
 	}
 	if m.Check != nil {
-		out.Checks = append(out.Checks, Check{Stage: n.Index, Title: n.Title(), Line: m.Check.Line, Target: target, Paths: m.Check.Paths})
+		out.Checks = append(out.Checks, Check{Stage: n.Index, Title: n.Title(), Line: m.Check.Line, Target: g.Target.Platform, Paths: m.Check.Paths})
 	}
 	if n.Parent == nil && m.Moved {
 		out.Bases = appendNew(out.Bases, n.Image)

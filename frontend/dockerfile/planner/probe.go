@@ -18,13 +18,15 @@ const (
 	ProbeCgo = ProbeKind(effect.Cgo)
 	// ProbeMake asks what make would run.
 	ProbeMake = ProbeKind(effect.Make)
+	// ProbeScript asks for the text of a script in the build context, which a RUN instruction runs: see [Probe.Files].
+	ProbeScript = ProbeKind(effect.Script)
 	// ProbeCode stands in a step for a [Check] of what is suspected to hold machine code.
-	ProbeCode = ProbeMake + 1
+	ProbeCode = ProbeScript + 1
 )
 
-var probeNames = [...]string{ProbeCgo: "cgo", ProbeMake: "make", ProbeCode: "code"}
+var probeNames = [...]string{ProbeCgo: "cgo", ProbeMake: "make", ProbeScript: "script", ProbeCode: "code"}
 
-// String returns the probe's name: cgo, make or code.
+// String returns the probe's name: cgo, make, script or code.
 func (k ProbeKind) String() string {
 	if int(k) < len(probeNames) && k > 0 {
 		return probeNames[k]
@@ -59,10 +61,19 @@ type Probe struct {
 	question stage.Question
 }
 
+// Files are the paths in the build context of which a [ProbeScript] asks for the first that exists; nil for other probes. The answer is the file's text, and
+// has failed if there is none or if it is no text.
+func (p Probe) Files() []string {
+	if p.Kind != ProbeScript {
+		return nil
+	}
+	return strings.Split(p.question.Commands, "\n")
+}
+
 // Answer is what a probe found.
 type Answer struct {
 	Probe Probe
-	// Text is what the probe's instruction left in [AnswerPath].
+	// Text is what the probe's instruction left in [AnswerPath], or the text of a script.
 	Text string
 	// Failed says that the probe could not be made.
 	Failed bool
@@ -86,6 +97,9 @@ type Check struct {
 // ProbeText returns the text to build for a probe: the stage up to the line, as the plan moves it, and then an instruction that
 // leaves the answer in [AnswerPath]. The text's last stage is the one to build.
 func (p *Planner) ProbeText(probe Probe) ([]byte, error) {
+	if probe.Kind == ProbeScript {
+		return nil, fmt.Errorf("%s:%d: the build context is asked for a script, and no node", p.file.Name, probe.Line)
+	}
 	if probe.stage < 0 || probe.stage >= len(p.file.Stages) {
 		return nil, fmt.Errorf("%s: no stage %d", p.file.Name, probe.stage)
 	}

@@ -60,8 +60,11 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 	if read, ok := builtins[words[0]]; ok {
 		return read(w, st, n, words, io)
 	}
-	if w.through(st, env, n, words, io) {
+	if w.executed(env, n, words) || w.through(st, env, n, words, io) {
 		return assumed
+	}
+	if (words[0] == "." || words[0] == "source") && w.sourced(st, n, words) {
+		return either
 	}
 	w.emit(env, n, words, io)
 	switch words[0] {
@@ -342,7 +345,7 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 }
 
 func shift(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
-	if len(words) == 1 && len(st.params) > 0 {
+	if len(words) == 1 && len(st.params) > 0 && st.params[0] != Unknown { // which may stand for several
 		st.params = st.params[1:]
 		return success
 	}

@@ -17,6 +17,7 @@ type remembered struct {
 	errexit bool
 	asked   map[string]variable
 	outputs []output
+	files   []fileAsked
 	reading Reading
 }
 
@@ -55,6 +56,11 @@ func (k remembered) holds(opt Options) bool {
 	}
 	for name, v := range k.asked {
 		if value, set := opt.Vars[name]; set != v.set || value != v.value {
+			return false
+		}
+	}
+	for _, f := range k.files {
+		if text, known := opt.Files[f.path]; known == f.none || text != f.text {
 			return false
 		}
 	}

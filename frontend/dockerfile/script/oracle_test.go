@@ -6,7 +6,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -40,21 +42,26 @@ func outcomes(r *rand.Rand) []string {
 func compare(t *testing.T, o *oracle.Oracle, text string, r *rand.Rand) {
 	t.Helper()
 	for _, shell := range shells(t) {
-		if !o.Reads(t.Context(), shell, text) {
+		if o.Reads(t.Context(), shell, text) {
+			compareIn(t, o, shell, text, r)
+		}
+	}
+}
+
+// compareIn compares in one shell, until something differs.
+func compareIn(t *testing.T, o *oracle.Oracle, shell []string, text string, r *rand.Rand) {
+	t.Helper()
+	for _, outcome := range outcomes(r) {
+		res, err := o.Run(t.Context(), shell, text, outcome)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !res.Ended {
 			continue
 		}
-		for _, outcome := range outcomes(r) {
-			res, err := o.Run(t.Context(), shell, text, outcome)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !res.Ended {
-				continue
-			}
-			if problem := o.Compare(text, res, outcome == "0"); problem != "" {
-				t.Errorf("%s, outcomes %s: %s\nscript:\n%s", shell[0], outcome, problem, text)
-				return
-			}
+		if problem := o.Compare(text, res, outcome == "0"); problem != "" {
+			t.Errorf("%s, outcomes %s: %s\nscript:\n%s", shell[0], outcome, problem, text)
+			return
 		}
 	}
 }
@@ -106,5 +113,51 @@ func TestRecordedAgainstShells(t *testing.T) {
 		t.Run(f.Name, func(t *testing.T) {
 			compare(t, o, string(bytes.TrimSuffix(f.Data, []byte("\n"))), rand.New(rand.NewPCG(1, 1)))
 		})
+	}
+}
+
+// TestReadFilesAgainstShells does the same with scripts in files, which a script runs in the ways that there are: with parameters, from another folder, in
+// its own shell, by another's name.
+func TestReadFilesAgainstShells(t *testing.T) {
+	n := 6
+	if s := os.Getenv("MANIFOLD_SCRIPTS"); s != "" {
+		all, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = max(n, all/100) //nolint:mnd // each is run in seven ways
+	}
+	o, err := oracle.New(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shell := range shells(t) {
+		program, err := exec.LookPath(shell[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			r := rand.New(rand.NewPCG(2, uint64(i)))
+			inner := oracle.Generate(r, false) + "\n" + `a "$1" "${2:-none}" "$@"; b $#; c "$V" "$W"` + "\n" + `[ "$1" = x ] && { shift; a "$@"; cd d1 2>/dev/null; b; }` + "\n"
+			if !o.Reads(t.Context(), shell, inner) {
+				continue
+			}
+			if err := o.Write("s.sh", "#!"+program+"\n"+inner); err != nil {
+				t.Fatal(err)
+			}
+			ways := []string{`a 1; sh s.sh x "$ARCH" && b`, `W=2; V=1 ./s.sh`, `cd d1 && ../s.sh x 3; c`, `. ./s.sh; a "$V"`, `V=5; f() { ./s.sh "$@"; }; f x q; b`, `set -e; export W=7; env V=3 ./s.sh x; c`, `a $(./s.sh y) || b`}
+			if shell[0] == "busybox" { // which needs a word behind its name
+				ways = slices.DeleteFunc(ways, func(w string) bool { return !strings.HasPrefix(w, ".") && !strings.Contains(w, "sh s.sh") })
+			}
+			if strings.Contains(inner, "return") { // such a file is not read where it is sourced
+				ways = slices.DeleteFunc(ways, func(w string) bool { return strings.HasPrefix(w, ". ") })
+			}
+			for _, outer := range ways {
+				compareIn(t, o, shell, outer, r)
+			}
+			if t.Failed() {
+				t.Fatalf("script %d:\n%s", i, inner)
+			}
+		}
 	}
 }

@@ -50,6 +50,8 @@ type Options struct {
 	// Output tells what a command in a substitution prints, without the last newline, where that is known. Nil means nobody
 	// knows.
 	Output func(Command) (string, bool)
+	// Files are the texts of scripts in files that commands may run, by absolute paths: they are read where they are run. Nil means that none is known.
+	Files map[string]string
 }
 
 // Reading is what was read.
@@ -59,6 +61,8 @@ type Reading struct {
 	Commands []Command
 	// Problems are what could not be read. A reading that has any may lack commands.
 	Problems []Problem
+	// Files are the scripts in files that were read, in the order in which they are run.
+	Files []FileRead
 	// Traps reports whether the script sets a trap of its own, and so may not be given another.
 	Traps bool
 }

@@ -24,7 +24,7 @@ func (s *Script) Read(opt Options) Reading {
 	w.stmts(st, s.file.Stmts)
 	w.readTraps(st, s.file.Stmts)
 	if !from.all {
-		s.known.add(remembered{dir: opt.Dir, errexit: opt.Errexit, asked: from.asked, outputs: w.outputs, reading: w.out})
+		s.known.add(remembered{dir: opt.Dir, errexit: opt.Errexit, asked: from.asked, outputs: w.outputs, files: w.asked, reading: w.out})
 	}
 	return w.out.from(opt.Vars)
 }
@@ -33,7 +33,7 @@ func (s *Script) Read(opt Options) Reading {
 func ReadArgs(words []string, opt Options) Reading {
 	w := &walker{opt: opt, within: &span{}}
 	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
-	if len(words) > 0 && !w.through(st, st, &syntax.Lit{}, words, files{}) {
+	if len(words) > 0 && !w.executed(st, &syntax.Lit{}, words) && !w.through(st, st, &syntax.Lit{}, words, files{}) {
 		w.emit(st, &syntax.Lit{}, words, files{})
 	}
 	w.readTraps(st, nil)
@@ -49,6 +49,7 @@ type walker struct {
 	within *span // of the command that holds the script being read, where that is not the script itself
 	// outputs are what the options were asked of.
 	outputs []output
+	asked   []fileAsked
 	traps   []trapped
 	texts   [][]*syntax.Stmt // scripts in the script, which may assign what a trap uses
 }
@@ -59,6 +60,7 @@ type span struct{ offset, end int }
 type state struct {
 	vars   vars
 	dir    string
+	name   string // $0; empty means that it is not known
 	params []string
 	// chain, certain, substituted, piped, feeds and through are as in Command.
 	chain, certain, substituted, piped, feeds bool

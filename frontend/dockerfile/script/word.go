@@ -30,11 +30,16 @@ func (e environ) Get(name string) expand.Variable {
 	switch {
 	case name == "@" || name == "*":
 		return expand.Variable{Set: true, Kind: expand.Indexed, List: slices.Clone(e.st.params)}
+	case name == "0" && e.st.name != "":
+		return str(e.st.name)
 	case name == "#" || name == "?" || name == "$" || name == "!" || name == "-" || name == "0" || name == "PPID" || name == "_":
 		return str(Unknown)
 	case len(name) == 1 && name[0] >= '1' && name[0] <= '9':
 		if i := int(name[0] - '1'); i < len(e.st.params) {
 			return str(e.st.params[i])
+		}
+		if slices.Contains(e.st.params, Unknown) { // which may stand for several
+			return str(Unknown)
 		}
 		return expand.Variable{}
 	case strings.HasPrefix(name, "HOME "):

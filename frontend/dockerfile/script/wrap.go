@@ -303,6 +303,13 @@ func (w *walker) shell(env *state, n syntax.Node, words []string, io files) bool
 		in.params = slices.Clone(words[min(i, len(words)):])
 		w.nested(&in, n, *io.document)
 		return true
+	case !commanded && i < len(words) && !slices.ContainsFunc(words[1:i], func(f string) bool { return f[0] == '-' && strings.ContainsAny(f[1:], "nsri") }):
+		p, text, ok := w.file(env, words[i])
+		if _, _, script := Interpreter("\n" + text); !ok || !script {
+			return false
+		}
+		w.inFile(env, n, path.Base(words[0]), words[1:i], p, words[i], text, words[i+1:])
+		return true
 	default:
 		return false
 	}

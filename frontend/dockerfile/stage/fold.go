@@ -102,6 +102,7 @@ func (f *fold) instruction(c instructions.Command) {
 func (f *fold) copy(c *instructions.CopyCommand) {
 	line := source.LineOf(c)
 	dest := f.destination(c.DestPath)
+	f.copied(dest, c.SourcePaths, plainCopy(c))
 	from := f.req.word(f.w.Env, c.From)
 	if c.From == "" {
 		f.lintCopy(c)
@@ -191,6 +192,7 @@ func (f *fold) toolsOfTarget(to string, line int) {
 func (f *fold) add(c *instructions.AddCommand) {
 	line := source.LineOf(c)
 	dest := f.destination(c.DestPath)
+	f.copied(dest, c.SourcePaths, false)
 	for _, src := range c.SourcePaths {
 		expanded := f.req.word(f.w.Env, src)
 		word := effect.ArchWord(expanded)

@@ -40,7 +40,8 @@ type Question struct {
 	Kind effect.Kind
 	// Line is that of the RUN instruction.
 	Line int
-	// Commands are the go commands that a question behind a make asks about, as a script; empty for other questions.
+	// Commands are the go commands that a question behind a make asks about, as a script, or the files of the build context of which a question asks for the
+	// first that exists, one in a line; empty for other questions.
 	Commands string
 	// Before is how much of the RUN's text is run before them; 0 means all of it.
 	Before int
@@ -62,8 +63,8 @@ type Reading struct {
 	Tools []string
 	// Edits are what RUN instructions get, by their first line.
 	Edits map[int]*Edit
-	// Questions are open.
-	Questions []Question
+	// Questions are open, and so are Scripts: for the text of scripts in the build context. Until it is known they may do anything.
+	Questions, Scripts []Question
 	// Runs are the commands that run what the stage itself made.
 	Runs []effect.Run
 	// Takes are what it takes from other stages.

@@ -26,6 +26,8 @@ type runFold struct {
 	dir  string
 	read script.Reading
 	edit *Edit
+	// files are the texts of scripts in files that it runs, by their paths.
+	files map[string]string
 	// behind says that the commands are what a make, or go generate, would run; compiles are those of them that a node has to be asked about.
 	behind   bool
 	compiles []effect.GoCommand
@@ -55,7 +57,7 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 		return
 	}
 	in := &runFold{fold: f, run: r, text: r.Text, env: f.w.Env, dir: f.w.Dir, edit: &Edit{}}
-	in.read = in.reading(f.w.Env)
+	in.readFiles()
 	in.mounts(c)
 	for _, p := range in.read.Problems {
 		f.blockf(r.LineOf(p.Offset), "%s", p.What)
@@ -122,7 +124,7 @@ func takesCommand(options []string) bool {
 
 // reading reads the script, or the words of the exec form, with variables.
 func (f *runFold) reading(env Values) script.Reading {
-	opt := script.Options{Vars: env, Dir: f.w.Dir, Output: f.prints, Errexit: slices.ContainsFunc(f.w.Shell, func(s string) bool {
+	opt := script.Options{Vars: env, Dir: f.w.Dir, Files: f.files, Output: f.prints, Errexit: slices.ContainsFunc(f.w.Shell, func(s string) bool {
 		return strings.HasPrefix(s, "-") && strings.Contains(s, "e")
 	})}
 	if f.run.Form == source.ExecForm {
@@ -214,7 +216,11 @@ func (f *runFold) command(i int, c script.Command) {
 		if certain {
 			puts = "puts"
 		}
-		f.blockf(call.Line, "runs %s, which line %d %s there for the target", call.Name, line, puts)
+		name := call.Name
+		if name == "" {
+			name = effect.Short(c.Words)
+		}
+		f.blockf(call.Line, "runs %s, which line %d %s there for the target", name, line, puts)
 	}
 	if known && call.Name == "" && slices.ContainsFunc(f.out.Questions, func(q Question) bool { return q.Kind == effect.Make }) {
 		return // perhaps make makes it; the answer will tell

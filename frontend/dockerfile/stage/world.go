@@ -48,13 +48,14 @@ type World struct {
 	Dir, User string
 	// Shell is what runs a RUN instruction's text; empty means /bin/sh -c.
 	Shell   []string
+	origins origins
 	onBuild []string // what the stages built from it run first
 	onLine  int
 }
 
 func (w World) clone() World {
 	w.Env = maps.Clone(w.Env)
-	w.onBuild = slices.Clone(w.onBuild)
+	w.onBuild, w.origins = slices.Clone(w.onBuild), slices.Clip(w.origins)
 	return w
 }
 

@@ -28,7 +28,10 @@ var Vars = map[string]string{"ARCH": "arm64", "EMPTY": ""}
 const limit = 5 * time.Second
 
 // Oracle runs scripts.
-type Oracle struct{ dir string }
+type Oracle struct {
+	dir   string
+	files map[string]string // scripts in files, as [script.Options] has them
+}
 
 // New makes the recorders below a folder.
 func New(ctx context.Context, dir string) (*Oracle, error) {
@@ -82,6 +85,16 @@ type Result struct {
 
 // Dir is the folder that scripts begin in.
 func (o *Oracle) Dir() string { return filepath.Join(o.dir, "work") }
+
+// Write puts a script into a file of the folder that scripts begin in, where others may run it.
+func (o *Oracle) Write(name, text string) error {
+	file := filepath.Join(o.Dir(), name)
+	if o.files == nil {
+		o.files = map[string]string{}
+	}
+	o.files[file] = text
+	return os.WriteFile(file, []byte(text), 0o700) //nolint:gosec // a script
+}
 
 // Run runs a script. Outcomes are digits, one for each command in the order in which they begin: 1 fails. They are repeated.
 func (o *Oracle) Run(ctx context.Context, shell []string, text, outcomes string) (Result, error) {
@@ -161,7 +174,7 @@ func (o *Oracle) Compare(text string, r Result, complete bool) string {
 	if err != nil {
 		return ""
 	}
-	read := s.Read(script.Options{Vars: Vars, Dir: o.Dir()})
+	read := s.Read(script.Options{Vars: Vars, Dir: o.Dir(), Files: o.files})
 	if len(read.Problems) > 0 {
 		return ""
 	}
