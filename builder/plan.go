@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
+	"os"
 
 	"github.com/moby/buildkit/client"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
@@ -56,5 +58,13 @@ func PlanOffline(r Request, native platforms.Platform) (_ frontend.Plan, err err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
 		return io.ReadAll(f)
-	})
+	}, r.contextFolder())
+}
+
+// contextFolder is the main build context, if it is a folder of this machine; nil if not.
+func (r Request) contextFolder() fs.FS {
+	if info, err := os.Stat(r.Context); err != nil || !info.IsDir() {
+		return nil
+	}
+	return os.DirFS(r.Context)
 }

@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"errors"
+	"io/fs"
 	"strings"
 
 	"github.com/moby/buildkit/client/llb"
@@ -12,8 +13,9 @@ import (
 )
 
 // PlanOffline plans without a node: for the options of a gateway request and the native platform of a host that is taken to have
-// an emulator for every target. Dockerfiles are read with read. Probes stay open.
-func PlanOffline(opts map[string]string, native platforms.Platform, read func(name string) ([]byte, error)) (Plan, error) {
+// an emulator for every target. Dockerfiles are read with read, and scripts that they run from the build context; nil means that there is none. Other probes
+// stay open.
+func PlanOffline(opts map[string]string, native platforms.Platform, read func(name string) ([]byte, error), context fs.FS) (Plan, error) {
 	request, rest, err := readRequest(opts)
 	if err != nil {
 		return Plan{}, err
@@ -40,8 +42,15 @@ func PlanOffline(opts map[string]string, native platforms.Platform, read func(na
 		}
 		b.targets = append(b.targets, t)
 	}
+	refused := b.planFiles()
+	for range maxRounds {
+		if context == nil || !b.answerScripts(context) {
+			break
+		}
+		refused = b.planFiles()
+	}
 	var errs []error
-	for _, se := range b.planFiles() {
+	for _, se := range refused {
 		errs = append(errs, se)
 	}
 	out := b.answer(errors.Join(errs...))

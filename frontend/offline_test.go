@@ -17,7 +17,7 @@ func ExamplePlanOffline() {
 		}
 		return nil, fs.ErrNotExist
 	}
-	plan, err := frontend.PlanOffline(map[string]string{"platform": "linux/arm64"}, platforms.Platform{OS: "linux", Architecture: "amd64"}, read)
+	plan, err := frontend.PlanOffline(map[string]string{"platform": "linux/arm64"}, platforms.Platform{OS: "linux", Architecture: "amd64"}, read, nil)
 	fmt.Println(err)
 	fmt.Print(string(plan.Table()))
 	// Output:

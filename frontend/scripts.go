@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
-	"os"
 	"strings"
 	"sync"
 
@@ -74,19 +73,32 @@ func scriptText(dt []byte, err error) (text string, failed bool) {
 	return string(dt), false
 }
 
-// localScript is script for a build context that is a folder of this machine.
-func localScript(root fs.FS, names []string) (text string, failed bool) {
+// answerScripts answers what plans ask for of a build context that is a folder of this machine, and reports whether they ask for anything.
+func (b *build) answerScripts(context fs.FS) bool {
+	asked := false
+	for _, g := range b.planned() {
+		for _, p := range g.plan(b).Probes {
+			if p.Kind == dockerfile.ProbeScript {
+				text, failed := localScript(context, p.Files())
+				g.planner.Answer(dockerfile.Answer{Probe: p, Text: text, Failed: failed})
+				asked = true
+			}
+		}
+	}
+	return asked
+}
+
+// localScript is [build.script] for a build context that is a folder of this machine.
+func localScript(context fs.FS, names []string) (text string, failed bool) {
 	for _, name := range names {
-		info, err := fs.Stat(root, name)
+		info, err := fs.Stat(context, name)
 		if err != nil {
 			continue
 		}
 		if !info.Mode().IsRegular() || info.Size() > maxScript {
 			return "", true
 		}
-		return scriptText(fs.ReadFile(root, name))
+		return scriptText(fs.ReadFile(context, name))
 	}
 	return "", true
 }
-
-var _ = os.DirFS

@@ -192,7 +192,7 @@ func (f *fold) toolsOfTarget(to string, line int) {
 func (f *fold) add(c *instructions.AddCommand) {
 	line := source.LineOf(c)
 	dest := f.destination(c.DestPath)
-	f.copied(dest, c.SourcePaths, false)
+	f.copied(dest, c.SourcePaths, plainAdd(c))
 	for _, src := range c.SourcePaths {
 		expanded := f.req.word(f.w.Env, src)
 		word := effect.ArchWord(expanded)

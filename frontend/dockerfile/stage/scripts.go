@@ -2,6 +2,7 @@ package stage
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -82,6 +83,13 @@ func (list origins) candidates(p string) []string {
 func plainCopy(c *instructions.CopyCommand) bool {
 	return c.From == "" && len(c.SourceContents) == 0 && !c.Parents && len(c.ExcludePatterns) == 0
 }
+
+// plainAdd reports whether an ADD does the same as a COPY: archives are unpacked, and addresses fetched.
+func plainAdd(c *instructions.AddCommand) bool {
+	return len(c.SourceContents) == 0 && len(c.ExcludePatterns) == 0 && !slices.ContainsFunc(c.SourcePaths, func(s string) bool { return notPlain.MatchString(s) })
+}
+
+var notPlain = regexp.MustCompile(`://|@|\.(tar|tgz|gz|xz|txz|bz2|tbz2?|zst)\b`)
 
 // maxFiles bounds how often a RUN is read again with the scripts that it runs.
 const maxFiles = 16
