@@ -56,7 +56,7 @@ func (b *build) readScript(ctx context.Context, g *group, names []string) (text 
 		if err != nil {
 			continue
 		}
-		if !fs.FileMode(info.Mode).IsRegular() || info.Size > maxScript {
+		if !fs.FileMode(info.GetMode()).IsRegular() || info.GetSize() > maxScript {
 			return "", true
 		}
 		dt, err := ref.ReadFile(ctx, client.ReadRequest{Filename: name})

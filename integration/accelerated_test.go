@@ -36,7 +36,7 @@ func TestAcceleratedOnEveryPlatform(t *testing.T) {
 	for p := range machines {
 		args[len(args)-1] += ",linux/" + p
 	}
-	for _, p := range strings.Split(args[len(args)-1], ",") {
+	for p := range strings.SplitSeq(args[len(args)-1], ",") {
 		dir, err := sandbox.GoRoot(t.Context(), p)
 		if err != nil {
 			t.Fatal(err)

@@ -183,13 +183,11 @@ func (m machine) makeAll(r rust, dir string, entries []os.DirEntry, needed func(
 		if !isLibraryName(e.Name()) || !needed(name) {
 			continue
 		}
-		wait.Add(1)
-		go func() {
-			defer wait.Done()
+		wait.Go(func() {
 			free <- struct{}{}
 			_, _, _ = m.macroFor(r, name)
 			<-free
-		}()
+		})
 	}
 }
 

@@ -147,7 +147,7 @@ func buildCommand(words []string) ([]string, error) {
 	}
 	for _, more := range compiles[command] {
 		chosen := func(w string) bool { return w == more || more == "--release" && (w == "--profile" || w == "-r") }
-		if !slices.ContainsFunc(out, chosen) && !(command == "install" && slices.Contains(words, "--debug")) {
+		if debug := command == "install" && slices.Contains(words, "--debug"); !debug && !slices.ContainsFunc(out, chosen) {
 			out = append(out, more)
 		}
 	}
@@ -164,7 +164,7 @@ func (m machine) runCargo(words, env []string, cwd, target, to string) error {
 	})
 	cmd := exec.Command(words[0], words[1:]...) //nolint:noctx // the cargo that this program was called by
 	cmd.Dir = cwd
-	cmd.Env = append(env, "RUSTC_WRAPPER="+filepath.Join(m.Bin, rustWrapper), "CARGO_TARGET_DIR="+to, "CARGO_BUILD_BUILD_DIR="+to, "CARGO_NET_OFFLINE=true", replayed+"="+target)
+	cmd.Env = slices.Concat(env, []string{"RUSTC_WRAPPER=" + filepath.Join(m.Bin, rustWrapper), "CARGO_TARGET_DIR=" + to, "CARGO_BUILD_BUILD_DIR=" + to, "CARGO_NET_OFFLINE=true", replayed + "=" + target})
 	if dt, err := os.ReadFile(filepath.Join(target, rustInfo)); err == nil && os.MkdirAll(to, 0o700) == nil {
 		_ = os.WriteFile(filepath.Join(to, rustInfo), dt, 0o600) // else cargo asks again
 	}
@@ -198,7 +198,7 @@ func (m machine) rustRecord(words []string) error {
 			return err
 		}
 	}
-	return m.answer(u, now)
+	return m.answer(u)
 }
 
 // inOther is a path in one folder as a path in another.
@@ -248,7 +248,7 @@ func (m machine) recordEarlier(u unit, outDir, now, before string) error {
 }
 
 // answer leaves the files that cargo looks for when a crate has been compiled.
-func (m machine) answer(u unit, target string) error {
+func (m machine) answer(u unit) error {
 	names := []string{u.crate + u.extra + ".d"}
 	if u.isLibrary() {
 		for _, ext := range []string{".rmeta", ".rlib", ".so"} {

@@ -13,7 +13,7 @@ func (w *walker) emit(st *state, n syntax.Node, words []string, io files) {
 	at := w.place(n)
 	w.out.Commands = append(w.out.Commands, Command{
 		Words: slices.Clip(words), Reads: io.reads, Writes: io.writes, Document: io.document, Dir: st.dir, Offset: at.offset, End: at.end,
-		Chain: st.chain && w.within == nil, Certain: st.certain, Substituted: st.substituted, Piped: st.piped, Feeds: st.feeds, Through: st.through,
+		Chain: st.chain && w.within == nil, Certain: st.certain, Substituted: st.substituted, Piped: st.piped, Feeds: st.feeds, Through: st.through, File: st.file,
 		vars: st.vars,
 	})
 }

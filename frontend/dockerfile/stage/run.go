@@ -242,7 +242,7 @@ func lookedUp(c script.Command) []string {
 		return []string{c.Path(c.Words[0])}
 	}
 	var out []string
-	for _, dir := range strings.Split(list, ":") {
+	for dir := range strings.SplitSeq(list, ":") {
 		out = append(out, path.Join(effect.Resolve(c.Dir, dir), c.Words[0]))
 	}
 	return out
@@ -251,6 +251,9 @@ func lookedUp(c script.Command) []string {
 // apply folds what a command does.
 func (f *runFold) apply(c effect.Call, e effect.Effect) {
 	for _, r := range e.Depends {
+		if c.File != "" {
+			r.Clause += " (in " + c.File + ")"
+		}
 		f.block(r)
 	}
 	before := len(f.out.Files.marks)

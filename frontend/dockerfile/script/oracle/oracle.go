@@ -93,7 +93,7 @@ func (o *Oracle) Write(name, text string) error {
 		o.files = map[string]string{}
 	}
 	o.files[file] = text
-	return os.WriteFile(file, []byte(text), 0o700) //nolint:gosec // a script
+	return os.WriteFile(file, []byte(text), 0o700)
 }
 
 // Run runs a script. Outcomes are digits, one for each command in the order in which they begin: 1 fails. They are repeated.
