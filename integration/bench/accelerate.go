@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	"github.com/manifold-build/manifold/integration/sandbox"
 )
@@ -144,6 +145,9 @@ func project(ctx context.Context, b *sandbox.Bench, name, commands, result strin
 	return dir, sandbox.UnpackSource(ctx, name, filepath.Join(dir, "src"))
 }
 
+// stopEmulation is when an emulated build is stopped: crates take it an hour.
+const stopEmulation = 15 * time.Minute
+
 // accelerated prepares the figures of strategy=accelerate.
 func accelerated(ctx context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]figure, error) {
 	const goMod = "module example.com/app\n\ngo 1.26\n"
@@ -185,7 +189,7 @@ func accelerated(ctx context.Context, b *sandbox.Bench, _ *regexp.Regexp) ([]fig
 		arm64 := ours("linux/arm64", w.dir)
 		out = append(out,
 			figure{
-				name: w.name + ", arm64, cold", rounds: 1, most: 1 / w.faster,
+				name: w.name + ", arm64, cold", rounds: 1, most: 1 / w.faster, stop: stopEmulation,
 				ours: cold(b, "manifold", arm64...), theirs: cold(b, "reference frontend", reference("linux/arm64", w.dir)...),
 			},
 			figure{

@@ -43,6 +43,8 @@ type figure struct {
 	// most is the goal: the largest ratio of our time to theirs. Where it is below a half, the goal is how many times faster we
 	// are to be, and printed so.
 	most float64
+	// stop is when the other side is stopped, if it has not ended by then: the ratio is a bound. Zero means never.
+	stop time.Duration
 	// after returns a further row, when both sides have been run; nil if there is none.
 	after func() string
 }
@@ -88,28 +90,47 @@ func measure(ctx context.Context, pattern string) (err error) {
 // print measures a figure and prints it as a row of a Markdown table.
 func (f figure) print(ctx context.Context) error {
 	var ours, theirs []time.Duration
+	over := ""
 	for range f.rounds {
 		o, err := f.ours.run(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.ours.name, err)
 		}
-		t, err := f.theirs.run(ctx)
+		t, stopped, err := f.runTheirs(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", f.theirs.name, err)
+		}
+		if stopped {
+			over = "over "
 		}
 		ours, theirs = append(ours, o), append(theirs, t)
 	}
 	o, t := median(ours), median(theirs)
 	ratio, goal := fmt.Sprintf("%.2f", o.Seconds()/t.Seconds()), fmt.Sprintf("at most %.2f", f.most)
 	if f.most < 0.5 {
-		ratio, goal = fmt.Sprintf("%.1f × faster", t.Seconds()/o.Seconds()), fmt.Sprintf("at least %.3g × faster", 1/f.most)
+		ratio, goal = fmt.Sprintf("%s%.1f × faster", over, t.Seconds()/o.Seconds()), fmt.Sprintf("at least %.3g × faster", 1/f.most)
 	}
-	_, err := fmt.Printf("| %s | %s: %.2f s | %s: %.2f s | %s | %s |\n",
-		f.name, f.ours.name, o.Seconds(), f.theirs.name, t.Seconds(), ratio, goal)
+	_, err := fmt.Printf("| %s | %s: %.2f s | %s: %s%.2f s | %s | %s |\n",
+		f.name, f.ours.name, o.Seconds(), f.theirs.name, over, t.Seconds(), ratio, goal)
 	if err == nil && f.after != nil {
 		_, err = fmt.Println(f.after())
 	}
 	return err
+}
+
+// runTheirs runs the other side, until it is stopped.
+func (f figure) runTheirs(ctx context.Context) (took time.Duration, stopped bool, err error) {
+	if f.stop > 0 {
+		limited, cancel := context.WithTimeout(ctx, f.stop)
+		defer cancel()
+		took, err = f.theirs.run(limited)
+		if limited.Err() != nil && ctx.Err() == nil {
+			return f.stop, true, nil
+		}
+		return took, false, err
+	}
+	took, err = f.theirs.run(ctx)
+	return took, false, err
 }
 
 func median(d []time.Duration) time.Duration {
