@@ -38,3 +38,27 @@ func TestSourcesAreBuiltAsEmulationBuildsThem(t *testing.T) {
 		})
 	}
 }
+
+// TestProjectsAreBuiltAsEmulationBuildsThem builds programs of the module proxy's with Go in a script, on an emulated target, accelerated and not: they have to
+// be the same, to the last byte. MANIFOLD_DIFFERENTIAL=all, or a name.
+func TestProjectsAreBuiltAsEmulationBuildsThem(t *testing.T) {
+	chosen := os.Getenv("MANIFOLD_DIFFERENTIAL")
+	sb := sandbox.Start(t)
+	for name, module := range map[string]string{
+		"hey":      "github.com/rakyll/hey@v0.1.4",
+		"stringer": "golang.org/x/tools/cmd/stringer@v0.30.0",
+		"pprof":    "github.com/google/pprof@v0.0.0-20250317173921-a4b03ec1a45e",
+	} {
+		if chosen != "all" && chosen != name {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "Dockerfile", "FROM golang:1.26-warm AS build\nENV CGO_ENABLED=0 GONOSUMDB=*\nCOPY build.sh /\nRUN sh /build.sh\nFROM debian:12\nCOPY --from=build /go/bin /bin\n")
+			write(t, dir, "build.sh", "set -e\nuname -m\ngo install "+module+"\n")
+			if diff := cmp.Diff(exported(t, sb, dir, "emulate", "emulated"), exported(t, sb, dir, "auto", "accelerated")); diff != "" {
+				t.Errorf("(-emulated +accelerated)\n%s", diff)
+			}
+		})
+	}
+}

@@ -63,8 +63,13 @@ func (f *Files) add(m mark) {
 // maxMarks is how many marks are kept without a look for repeats.
 const maxMarks = 64
 
-// copiedTool returns the line that copied a program, by its name or one of its paths, from another stage, and whether it is certain that it did; 0 if none did.
-func (f *Files) copiedTool(name string, paths []string) (line int, certain bool) {
+// copiedTool returns the line that copied a program, by its name or one of the paths at which it is looked up, from another stage, and whether it is certain that it
+// did; 0 if none did.
+func (f *Files) copiedTool(name string, lookedUp func() []string) (line int, certain bool) {
+	if !slices.ContainsFunc(f.marks, func(m mark) bool { return m.tool }) {
+		return 0, false
+	}
+	paths := lookedUp()
 	for _, m := range f.marks {
 		named := name != "" && effect.OnPath(path.Dir(m.path)) && path.Base(m.path) == name || slices.Contains(paths, m.path)
 		folder := name != "" && (effect.OnPath(m.path) || effect.IsSystemDir(m.path) && path.Base(m.path) == "local")

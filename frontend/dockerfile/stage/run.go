@@ -211,7 +211,7 @@ func (f *runFold) command(i int, c script.Command) {
 	if strings.HasPrefix(call.Name, "xx-") {
 		files.unproven = true
 	}
-	if line, certain := files.copiedTool(call.Name, lookedUp(c)); known && line > 0 {
+	if line, certain := files.copiedTool(call.Name, func() []string { return lookedUp(c) }); known && line > 0 {
 		puts := "may put"
 		if certain {
 			puts = "puts"

@@ -10,7 +10,6 @@ import (
 
 	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
 	"github.com/manifold-build/manifold/frontend/dockerfile/script"
-	"github.com/manifold-build/manifold/frontend/dockerfile/source"
 )
 
 // A RUN instruction may run a script that was copied from the build context. Its text is asked for, and read where it is run as the RUN's own is: what it runs,
@@ -167,15 +166,17 @@ func (f *runFold) mounted(list origins) origins {
 
 // scriptOf is the path of the file that a command runs, if that may be a script: a program that has no name, or what a shell is given.
 func scriptOf(c script.Command) string {
+	if c.Through != "" || !script.Known(c.Words[0]) {
+		return ""
+	}
 	words := effect.WrapperScript(c.Words)
 	name := ""
 	switch base := path.Base(words[0]); {
-	case c.Through != "" || !script.Known(words[0]):
 	case base == "." || base == "source":
 		if len(words) > 1 {
 			name = words[1]
 		}
-	case source.IsShell([]string{words[0], "-c"}):
+	case runners[base]:
 		if i := slices.IndexFunc(words[1:], func(w string) bool { return !strings.HasPrefix(w, "-") }); i >= 0 && words[i] != "-o" {
 			name = words[i+1]
 		}
@@ -187,6 +188,9 @@ func scriptOf(c script.Command) string {
 	}
 	return ""
 }
+
+// runners are shells whose language is read.
+var runners = setOf("sh bash ash dash ksh")
 
 // textOf is the text of a script in a file, which the build context is asked for. It is not ok if that is not known, or if it is no script.
 func (f *runFold) textOf(list origins, p string) (string, bool) {
