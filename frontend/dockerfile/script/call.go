@@ -72,6 +72,7 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 		return success
 	case "printf":
 		if len(words) > 2 && words[1] == "-v" {
+			w.named(n, words[2])
 			w.setVar(st, words[2], Unknown)
 		}
 		return success
@@ -284,10 +285,12 @@ func resolve(dir, to string) string {
 // Path is a file's path as the command sees it: absolute where its directory is known, [Unknown] where not.
 func (c Command) Path(name string) string { return resolve(c.Dir, name) }
 
-func unset(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {
+func unset(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 	functions := false
 	for _, name := range words[1:] {
 		switch {
+		case !Known(name):
+			w.problemf(n, "unsets a variable whose name is not known")
 		case name == "-f":
 			functions = true
 		case strings.HasPrefix(name, "-"):
@@ -355,15 +358,25 @@ func shift(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome
 
 func readVars(w *walker, st *state, n syntax.Node, words []string, io files) outcome {
 	w.setVar(st, "REPLY", Unknown)
-	for _, name := range words[1:] {
+	for i, name := range words[1:] {
 		if syntax.ValidName(name) {
 			w.setVar(st, name, Unknown)
+		}
+		if option := i > 0 && strings.HasPrefix(words[i], "-"); !option && words[0] != "getopts" { // whose first word is none
+			w.named(n, name)
 		}
 	}
 	if io.any() {
 		w.emit(st, n, words, io)
 	}
 	return either
+}
+
+// named says that a variable is assigned whose name is not known, if that is so.
+func (w *walker) named(n syntax.Node, name string) {
+	if !Known(name) {
+		w.problemf(n, "assigns a variable whose name is not known")
+	}
 }
 
 func hasSubstitution(n syntax.Node) bool {

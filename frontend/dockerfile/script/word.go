@@ -16,6 +16,10 @@ const maxBraces = 4
 // machineVars are variables that a shell itself sets to what it runs on.
 var machineVars = []string{"HOSTTYPE", "MACHTYPE", "OSTYPE"}
 
+// setVars are variables that some shells set by themselves.
+var setVars = strings.Fields("BASH BASHOPTS BASHPID BASH_COMMAND BASH_LINENO BASH_SUBSHELL BASH_VERSINFO BASH_VERSION COLUMNS DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID FUNCNAME GROUPS HOSTNAME " +
+	"KSH_VERSION LINENO LINES OLDPWD OPTIND PIPESTATUS RANDOM SECONDS SHELL SHELLOPTS SHLVL SRANDOM UID")
+
 // environ shows the expander the variables of a state.
 type environ struct {
 	w  *walker
@@ -54,7 +58,7 @@ func (e environ) Get(name string) expand.Variable {
 	if !v.set && slices.Contains(machineVars, name) {
 		e.w.problemf(e.at, "reads $%s, which tells the machine", name)
 	}
-	if !v.set && name == "HOME" {
+	if !v.set && (name == "HOME" || slices.Contains(setVars, name)) {
 		return str(Unknown)
 	}
 	return expand.Variable{Set: v.set, Exported: v.exported, Kind: expand.String, Str: v.value}

@@ -371,6 +371,10 @@ func (f *runFold) confirm() {
 	for i, c := range again.Commands {
 		was := f.read.Commands[i]
 		line := f.run.LineOf(c.Offset)
+		if f.keepsEnvironment(i) {
+			f.blockf(line, "keeps what %q shows, and %s is set", effect.Short(c.Words), names(e.Env))
+			return
+		}
 		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir {
 			f.blockf(line, "does other things where %s is set", names(e.Env))
 			return
@@ -384,6 +388,27 @@ func (f *runFold) confirm() {
 			}
 		}
 	}
+}
+
+// keepsEnvironment reports whether a command shows the whole environment, and that is kept in a file or a word.
+func (f *runFold) keepsEnvironment(i int) bool {
+	c := f.read.Commands[i]
+	if name := effect.NameOf(c.Words[0]); name != "env" && name != "printenv" || slices.ContainsFunc(c.Words[1:], func(w string) bool { return !strings.HasPrefix(w, "-") }) {
+		return false
+	}
+	if c.Substituted && !c.Shown {
+		return true
+	}
+	for ; i < len(f.read.Commands); i++ {
+		c := f.read.Commands[i]
+		if effect.NameOf(c.Words[0]) == "tee" || slices.ContainsFunc(c.Writes, func(w string) bool { return !strings.HasPrefix(w, "/dev/") }) {
+			return true
+		}
+		if !c.Feeds {
+			return false
+		}
+	}
+	return false
 }
 
 // finds reports whether a command finds a variable as it has to: as the script itself gave it, else as the plan puts it.
