@@ -9,7 +9,8 @@
 // The parser is mvdan.cc/sh's, and so is the expansion of words. The package follows assignments, exports, cd, functions,
 // loops over known words, and conditions whose outcome is known (test, [, [[, case); where an outcome is not known, both
 // ways are read, and what they leave different is unknown afterwards. What stands in front of another command (env,
-// exec, time, sh -c, xargs, find -exec) is looked through.
+// exec, time, sh -c, xargs, find -exec) is looked through; scripts in files are read where they are run, if their texts are
+// given.
 //
 // A string may be known in part: stretches that only running the script would tell are held as [Unknown]. The package
 // does not judge what commands do; it says which there are, with which words, variables and files, and lists as
