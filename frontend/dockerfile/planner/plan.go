@@ -308,10 +308,10 @@ func probeOf(g *place.Graph, n *place.Node, q stage.Question) Probe {
 	return Probe{Kind: ProbeKind(q.Kind), Stage: n.Title(), Line: q.Line, Target: g.Target.Platform, stage: n.Index, question: q}
 }
 
-// asksScripts reports whether what scripts do matters: some stage may be moved or accelerated for a target that the node does not execute itself.
+// asksScripts reports whether it matters if scripts compile: some stage may be accelerated for a target that the node does not execute itself.
 func (p *Planner) asksScripts() bool {
 	return slices.ContainsFunc(p.list, func(t *planned) bool {
-		return t.graph != nil && t.graph.Foreign() && t.target.Strategy != platforms.Emulate && t.target.Strategy != platforms.Native
+		return t.graph != nil && t.graph.Foreign() && !t.target.NoAccelerate && (t.target.Strategy == platforms.Auto || t.target.Strategy == platforms.Accelerate)
 	})
 }
 

@@ -18,7 +18,7 @@ const (
 	ProbeCgo = ProbeKind(effect.Cgo)
 	// ProbeMake asks what make would run.
 	ProbeMake = ProbeKind(effect.Make)
-	// ProbeScript asks for the text of a script in the build context, which a RUN instruction runs: see [Probe.Files].
+	// ProbeScript asks for the text of a script in the build context, which a RUN instruction runs, to know whether it may compile: see [Probe.Files].
 	ProbeScript = ProbeKind(effect.Script)
 	// ProbeCode stands in a step for a [Check] of what is suspected to hold machine code.
 	ProbeCode = ProbeScript + 1

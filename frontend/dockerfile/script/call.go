@@ -13,7 +13,7 @@ func (w *walker) emit(st *state, n syntax.Node, words []string, io files) {
 	at := w.place(n)
 	w.out.Commands = append(w.out.Commands, Command{
 		Words: slices.Clip(words), Reads: io.reads, Writes: io.writes, Document: io.document, Dir: st.dir, Offset: at.offset, End: at.end,
-		Chain: st.chain && w.within == nil, Certain: st.certain, Substituted: st.substituted, Piped: st.piped, Feeds: st.feeds, Through: st.through, File: st.file,
+		Chain: st.chain && w.within == nil, Certain: st.certain, Substituted: st.substituted, Piped: st.piped, Feeds: st.feeds, Through: st.through,
 		vars: st.vars,
 	})
 }
@@ -51,6 +51,13 @@ func (w *walker) call(st *state, c *syntax.CallExpr, io files) outcome {
 
 // run reads a command that is already expanded: what the shell does itself changes st, anything else runs in env.
 func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) outcome {
+	if io.any() && runsOthers(st, words) {
+		w.emit(env, n, []string{":"}, io)
+		defer st.redirect(io)()
+		if env != st {
+			defer env.redirect(io)()
+		}
+	}
 	if fn, ok := st.funcs[words[0]]; ok {
 		if o, done := w.callFunction(st, env, n, fn, words[1:]); done {
 			return o
@@ -82,6 +89,21 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 		return either
 	}
 	return assumed
+}
+
+// runsOthers reports whether a command's redirections are those of the commands that it runs.
+func runsOthers(st *state, words []string) bool {
+	name := path.Base(words[0])
+	_, isFunction := st.funcs[words[0]]
+	_, isWrapper := wrappers[name]
+	return isFunction || isWrapper || slices.Contains(shells, name) || slices.Contains([]string{"eval", ".", "source", "su", "runuser", "find"}, name)
+}
+
+// redirect notes that what is run goes elsewhere, until the function that it returns is called.
+func (st *state) redirect(io files) (restore func()) {
+	piped, feeds := st.piped, st.feeds
+	st.piped, st.feeds = piped || io.document != nil, feeds || len(io.writes) > 0
+	return func() { st.piped, st.feeds = piped, feeds }
 }
 
 // nested reads a script that stands in a word of the one being read.
@@ -328,7 +350,7 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			if strings.Contains(word, "e") {
 				st.stops = on
 			}
-			if strings.HasSuffix(word, "o") && i+1 < len(words) {
+			if strings.Contains(word[1:], "o") && i+1 < len(words) { // -eou pipefail too
 				switch i++; words[i] {
 				case "allexport":
 					st.exports = on

@@ -53,7 +53,7 @@ func (w *walker) executed(env *state, n syntax.Node, words []string) bool {
 func (w *walker) inFile(env *state, n syntax.Node, shell string, flags []string, p, name, text string, params []string) {
 	in := *env
 	in.chain, in.funcs, in.exports, in.locals, in.returns, in.vars = false, nil, failure, nil, nil, env.vars.exportedOnly()
-	in.stops, in.params, in.name, in.file = failure, slices.Clone(params), name, p
+	in.stops, in.params, in.name = failure, slices.Clone(params), name
 	for _, f := range flags {
 		if strings.HasPrefix(f, "-") && !strings.HasPrefix(f, "--") && strings.Contains(f, "e") {
 			in.stops = success
@@ -78,9 +78,7 @@ func (w *walker) sourced(st *state, n syntax.Node, words []string) bool {
 	if !ok || strings.Contains(text, "return") || strings.Contains(text, "BASH_SOURCE") {
 		return false
 	}
-	params, file := st.params, st.file
-	st.file = p
-	defer func() { st.file = file }()
+	params := st.params
 	if len(words) > 2 {
 		st.params = slices.Clone(words[2:])
 	}

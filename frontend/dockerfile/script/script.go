@@ -101,8 +101,6 @@ type Command struct {
 	// Through names what runs it besides the shell itself: "xargs", "find"; empty if nothing does. Its words then lack those that
 	// are added.
 	Through string
-	// File is the path of the script in a file that it stands in; empty if that is the text itself.
-	File string
 
 	vars vars
 }

@@ -61,7 +61,6 @@ type state struct {
 	vars   vars
 	dir    string
 	name   string // $0; empty means that it is not known
-	file   string // that is read; empty means the text itself
 	params []string
 	// chain, certain, substituted, piped, feeds and through are as in Command.
 	chain, certain, substituted, piped, feeds bool

@@ -17,7 +17,7 @@ const maxBraces = 4
 var machineVars = []string{"HOSTTYPE", "MACHTYPE", "OSTYPE"}
 
 // setVars are variables that some shells set by themselves.
-var setVars = strings.Fields("BASH BASHOPTS BASHPID BASH_COMMAND BASH_LINENO BASH_SUBSHELL BASH_VERSINFO BASH_VERSION COLUMNS DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID FUNCNAME GROUPS HOSTNAME " +
+var setVars = strings.Fields("BASH BASHOPTS BASHPID BASH_COMMAND BASH_REMATCH OPTARG BASH_LINENO BASH_SUBSHELL BASH_VERSINFO BASH_VERSION COLUMNS DIRSTACK EPOCHREALTIME EPOCHSECONDS EUID FUNCNAME GROUPS HOSTNAME " +
 	"KSH_VERSION LINENO LINES OLDPWD OPTIND PIPESTATUS RANDOM SECONDS SHELL SHELLOPTS SHLVL SRANDOM UID")
 
 // environ shows the expander the variables of a state.
@@ -46,6 +46,8 @@ func (e environ) Get(name string) expand.Variable {
 			return str(Unknown)
 		}
 		return expand.Variable{}
+	case len(name) > 1 && name[0] >= '1' && name[0] <= '9' && strings.Trim(name, "0123456789") == "":
+		return str(Unknown) // ${10}
 	case strings.HasPrefix(name, "HOME "):
 		return str(Unknown)
 	case name == "PWD":
@@ -378,7 +380,9 @@ func (w *walker) redirections(st *state, list []*syntax.Redirect) files {
 		case syntax.RdrIn:
 			f.reads = append(f.reads, w.literal(st, r.Word))
 		case syntax.DplIn, syntax.DplOut:
-			w.literal(st, r.Word)
+			if to := w.literal(st, r.Word); r.Op == syntax.DplOut && strings.Trim(to, "0123456789-") != "" { // >&FILE
+				f.writes = append(f.writes, to)
+			}
 		default:
 			f.writes = append(f.writes, w.literal(st, r.Word))
 		}

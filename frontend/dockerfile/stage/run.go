@@ -26,8 +26,9 @@ type runFold struct {
 	dir  string
 	read script.Reading
 	edit *Edit
-	// files are the texts of scripts in files that it runs, by their paths.
+	// files are the texts of scripts in files that it runs, by their paths, and whole is what is read of the RUN with them.
 	files map[string]string
+	whole script.Reading
 	// behind says that the commands are what a make, or go generate, would run; compiles are those of them that a node has to be asked about.
 	behind   bool
 	compiles []effect.GoCommand
@@ -58,6 +59,7 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 	}
 	in := &runFold{fold: f, run: r, text: r.Text, env: f.w.Env, dir: f.w.Dir, edit: &Edit{}}
 	in.readFiles()
+	in.read = in.reading(f.w.Env, nil)
 	in.mounts(c)
 	for _, p := range in.read.Problems {
 		f.blockf(r.LineOf(p.Offset), "%s", p.What)
@@ -81,11 +83,11 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 
 // noteCompilers notes a RUN instruction in which compilers may be called.
 func (f *runFold) noteCompilers() {
-	f.out.Installs = f.out.Installs || len(f.read.Problems) > 0 || slices.ContainsFunc(f.read.Commands, func(c script.Command) bool {
+	f.out.Installs = f.out.Installs || len(f.whole.Problems) > 0 || slices.ContainsFunc(f.whole.Commands, func(c script.Command) bool {
 		name := effect.NameOf(c.Words[0])
 		return name == "apt-get" || name == "apt" || name == "aptitude"
 	})
-	may := len(f.read.Problems) > 0 || slices.ContainsFunc(f.read.Commands, func(c script.Command) bool {
+	may := len(f.whole.Problems) > 0 || slices.ContainsFunc(f.whole.Commands, func(c script.Command) bool {
 		return effect.Call{Command: c, Name: effect.NameOf(c.Words[0])}.MayCompile()
 	})
 	again := slices.ContainsFunc(f.run.Mounts, func(m source.Mount) bool { return m.From == Accelerator }) // in a text that was made here
@@ -123,8 +125,8 @@ func takesCommand(options []string) bool {
 }
 
 // reading reads the script, or the words of the exec form, with variables.
-func (f *runFold) reading(env Values) script.Reading {
-	opt := script.Options{Vars: env, Dir: f.w.Dir, Files: f.files, Output: f.prints, Errexit: slices.ContainsFunc(f.w.Shell, func(s string) bool {
+func (f *runFold) reading(env Values, files map[string]string) script.Reading {
+	opt := script.Options{Vars: env, Dir: f.w.Dir, Files: files, Output: f.prints, Errexit: slices.ContainsFunc(f.w.Shell, func(s string) bool {
 		return strings.HasPrefix(s, "-") && strings.Contains(s, "e")
 	})}
 	if f.run.Form == source.ExecForm {
@@ -251,9 +253,6 @@ func lookedUp(c script.Command) []string {
 // apply folds what a command does.
 func (f *runFold) apply(c effect.Call, e effect.Effect) {
 	for _, r := range e.Depends {
-		if c.File != "" {
-			r.Clause += " (in " + c.File + ")"
-		}
 		f.block(r)
 	}
 	before := len(f.out.Files.marks)
@@ -363,7 +362,7 @@ func (f *runFold) confirm() {
 	if e.GoEnv {
 		env["GOENV"] = GoEnvPath
 	}
-	again := f.reading(env)
+	again := f.reading(env, nil)
 	if len(again.Commands) != len(f.read.Commands) {
 		f.blockf(f.run.Line, "does other things where %s is set", names(e.Env))
 		return
@@ -375,7 +374,7 @@ func (f *runFold) confirm() {
 			f.blockf(line, "keeps what %q shows, and %s is set", effect.Short(c.Words), names(e.Env))
 			return
 		}
-		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir {
+		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir || !slices.Equal(c.Reads, was.Reads) || !slices.Equal(c.Writes, was.Writes) || !sameText(c.Document, was.Document) {
 			f.blockf(line, "does other things where %s is set", names(e.Env))
 			return
 		}
@@ -389,6 +388,8 @@ func (f *runFold) confirm() {
 		}
 	}
 }
+
+func sameText(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // keepsEnvironment reports whether a command shows the whole environment, and that is kept in a file or a word.
 func (f *runFold) keepsEnvironment(i int) bool {

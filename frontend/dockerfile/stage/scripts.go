@@ -12,8 +12,9 @@ import (
 	"github.com/manifold-build/manifold/frontend/dockerfile/script"
 )
 
-// A RUN instruction may run a script that was copied from the build context. Its text is asked for, and read where it is run as the RUN's own is: what it runs,
-// in which environment and directory. That holds as long as nothing in the stage may have changed the file since.
+// A RUN instruction may run a script that was copied from the build context. Its text is asked for, and read where it is run as the RUN's own is, for one purpose:
+// to know whether it may compile. To move a stage for what a script does would take more certainty than there is: nobody may have changed the file, and a
+// script may do all that shells can.
 
 // origin says where the files below a path come from.
 type origin struct {
@@ -98,18 +99,15 @@ func (f *runFold) readFiles() {
 	barred := map[string]bool{}
 	f.files = nil
 	for range maxFiles {
-		f.read = f.reading(f.w.Env)
+		f.whole = f.reading(f.w.Env, f.files)
 		more, after := f.scripts(barred)
 		if !more {
 			f.w.origins = after
-			for _, text := range f.files {
-				f.text += "\n" + text
-			}
 			return
 		}
 	}
 	f.files, f.w.origins = nil, anywhere
-	f.read = f.reading(f.w.Env)
+	f.whole = f.reading(f.w.Env, nil)
 }
 
 // scripts looks for scripts in files among what the RUN runs, and whether those that were read are what they were taken for. It reports whether there is more to
@@ -120,8 +118,8 @@ func (f *runFold) scripts(barred map[string]bool) (more bool, after origins) {
 	if now.nowhere() {
 		return false, after
 	}
-	left := f.read.Files
-	for i := 0; i <= len(f.read.Commands); i++ {
+	left := f.whole.Files
+	for i := 0; i <= len(f.whole.Commands); i++ {
 		for ; len(left) > 0 && left[0].Before <= i; left = left[1:] {
 			p := left[0].Path
 			if text, ok := f.textOf(now, p); !ok || text != f.files[p] {
@@ -129,10 +127,10 @@ func (f *runFold) scripts(barred map[string]bool) (more bool, after origins) {
 				delete(f.files, p)
 			}
 		}
-		if i == len(f.read.Commands) {
+		if i == len(f.whole.Commands) {
 			break
 		}
-		c := f.read.Commands[i]
+		c := f.whole.Commands[i]
 		if p := scriptOf(c); p != "" && !barred[p] && f.files[p] == "" {
 			if text, ok := f.textOf(now, p); ok && text != "" {
 				if f.files == nil {

@@ -1,3 +1,0 @@
-module example.com/script
-
-go 1.26
