@@ -374,6 +374,7 @@ func shift(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome
 		st.params = st.params[1:]
 		return success
 	}
+	st.certain = false // dash leaves where there is none to shift
 	st.params = []string{Unknown}
 	return assumed
 }
