@@ -311,6 +311,7 @@ func (t *Toolchains) Effect(c Call) Effect {
 		e.dependsf(c, "runs a program whose name is only known when it runs")
 		return e
 	}
+	showsMachine(c, &e)
 	row, ok := rows[c.Name]
 	if !ok {
 		e.dependsf(c, "runs %q, which may depend on the machine", Short(c.Words))

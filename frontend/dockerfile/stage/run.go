@@ -70,6 +70,11 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 		}
 		in.command(i, c)
 	}
+	if what := notRead.FindString(r.Text); what != "" {
+		f.blockf(r.Line, "uses %q, which is not read", effect.Shown(strings.TrimSpace(what)))
+	} else if what := machinePaths.FindString(r.Text); what != "" {
+		f.blockf(r.Line, "looks for %q, which tells the machine", effect.Shown(strings.TrimSpace(what)))
+	}
 	in.noteCompilers()
 	if g := in.askedLast; g != nil {
 		q := Question{Kind: effect.Cgo, Line: r.Line}
@@ -334,12 +339,44 @@ func (f *runFold) finish() {
 	case (e.Install != nil || e.GoEnv || e.Cargo != "") && exec:
 		f.blockf(line, "is in exec form, and needs a shell around it to be told the target")
 		return
+	case e.Install != nil && f.showsLink():
+		f.blockf(line, "takes all that is in the folder of go install's programs, in which a link is put")
+		return
 	case e.Install != nil && f.read.Traps:
 		f.blockf(line, "sets a trap or leaves its shell by exec, and go install needs something put behind it")
 		return
 	}
 	f.confirm()
 	f.out.Edits[line] = e
+}
+
+// showsLink reports whether the RUN handles the folder as a whole in which the plan puts a link beside go install's programs.
+func (f *runFold) showsLink() bool {
+	return slices.ContainsFunc(f.read.Commands, func(c script.Command) bool {
+		bin := path.Join(effect.GoPath(c), "bin")
+		if gobin, ok := c.Getenv("GOBIN"); ok && gobin != "" {
+			bin = gobin
+		}
+		if name := effect.NameOf(c.Words[0]); name == "mkdir" || name == "cd" || name == "export" || name == "echo" || name == "rm" || name == "chmod" || name == "chown" || name == "go" {
+			return false
+		}
+		if within(bin, c.Dir) && c.Dir != "/" && effect.NameOf(c.Words[0]) == "tar" {
+			return true
+		}
+		if strings.Contains(f.text, bin+"/*") {
+			return true
+		}
+		return slices.ContainsFunc(c.Words[1:], func(w string) bool {
+			if strings.HasPrefix(w, "-C") {
+				w = strings.TrimPrefix(w, "-C")
+			}
+			if w == "" || strings.HasPrefix(w, "-") {
+				return false
+			}
+			p := c.Path(w)
+			return script.Known(p) && effect.Stem(p) != "/" && (effect.Stem(p) == bin && (p == bin || effect.Stem(p) != p) || within(bin, effect.Stem(p)))
+		})
+	})
 }
 
 // GoEnvPath is where Go's configuration is put for the time of one RUN. The folder is in memory and no part of any layer.
@@ -363,7 +400,7 @@ func (f *runFold) confirm() {
 		env["GOENV"] = GoEnvPath
 	}
 	again := f.reading(env, nil)
-	if len(again.Commands) != len(f.read.Commands) {
+	if len(again.Commands) != len(f.read.Commands) || notices(f.text, e.Env) {
 		f.blockf(f.run.Line, "does other things where %s is set", names(e.Env))
 		return
 	}
@@ -374,7 +411,7 @@ func (f *runFold) confirm() {
 			f.blockf(line, "keeps what %q shows, and %s is set", effect.Short(c.Words), names(e.Env))
 			return
 		}
-		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir || !slices.Equal(c.Reads, was.Reads) || !slices.Equal(c.Writes, was.Writes) || !sameText(c.Document, was.Document) {
+		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir || !slices.Equal(c.Reads, was.Reads) || !slices.Equal(c.Writes, was.Writes) || !sameText(c.Document, was.Document) || !sameVariables(f.text, c, was, e.Env) {
 			f.blockf(line, "does other things where %s is set", names(e.Env))
 			return
 		}
@@ -407,6 +444,9 @@ func (f *runFold) keepsEnvironment(i int) bool {
 		}
 		if !c.Feeds {
 			return false
+		}
+		if i+1 == len(f.read.Commands) || !f.read.Commands[i+1].Piped {
+			return true // what it stands in is redirected
 		}
 	}
 	return false
