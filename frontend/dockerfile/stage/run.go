@@ -1,9 +1,7 @@
 package stage
 
 import (
-	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -367,9 +365,7 @@ func (f *runFold) showsLink() bool {
 			return true
 		}
 		return slices.ContainsFunc(c.Words[1:], func(w string) bool {
-			if strings.HasPrefix(w, "-C") {
-				w = strings.TrimPrefix(w, "-C")
-			}
+			w = strings.TrimPrefix(w, "-C")
 			if w == "" || strings.HasPrefix(w, "-") {
 				return false
 			}
@@ -381,94 +377,6 @@ func (f *runFold) showsLink() bool {
 
 // GoEnvPath is where Go's configuration is put for the time of one RUN. The folder is in memory and no part of any layer.
 const GoEnvPath = "/dev/shm/manifold-goenv"
-
-// mayNotice matches what a script must hold to take away, or to look at, a variable that was put before it.
-var mayNotice = regexp.MustCompile(`GO|CGO_|unset|env|sudo|\bsu\b|export|declare|set`)
-
-// confirm reads the RUN again with what is put before it. The same commands have to be run with the same words, and every one that is told its target by
-// the plan has to find just what the plan put there, or what the script itself gave it without the plan.
-func (f *runFold) confirm() {
-	e := f.edit
-	if len(e.Env) == 0 || f.run.Form != source.ExecForm && !mayNotice.MatchString(f.text) {
-		return
-	}
-	env := maps.Clone(f.w.Env)
-	for _, v := range e.Env {
-		env[v.Name] = v.Value
-	}
-	if e.GoEnv {
-		env["GOENV"] = GoEnvPath
-	}
-	again := f.reading(env, nil)
-	if len(again.Commands) != len(f.read.Commands) || notices(f.text, e.Env) {
-		f.blockf(f.run.Line, "does other things where %s is set", names(e.Env))
-		return
-	}
-	for i, c := range again.Commands {
-		was := f.read.Commands[i]
-		line := f.run.LineOf(c.Offset)
-		if f.keepsEnvironment(i) {
-			f.blockf(line, "keeps what %q shows, and %s is set", effect.Short(c.Words), names(e.Env))
-			return
-		}
-		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir || !slices.Equal(c.Reads, was.Reads) || !slices.Equal(c.Writes, was.Writes) || !sameText(c.Document, was.Document) || !sameVariables(f.text, c, was, e.Env) {
-			f.blockf(line, "does other things where %s is set", names(e.Env))
-			return
-		}
-		if name := effect.NameOf(c.Words[0]); name != "go" && name != "make" && name != "gmake" && !f.out.Files.isProgram(c.Path(c.Words[0]), c.Words[0]) {
-			continue
-		}
-		for _, v := range e.Env {
-			if !f.finds(c, was, v) {
-				f.blockf(line, "runs %q without %s=%s, which the script takes away", effect.Short(c.Words), v.Name, v.Value)
-			}
-		}
-	}
-}
-
-func sameText(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
-
-// keepsEnvironment reports whether a command shows the whole environment, and that is kept in a file or a word.
-func (f *runFold) keepsEnvironment(i int) bool {
-	c := f.read.Commands[i]
-	if name := effect.NameOf(c.Words[0]); name != "env" && name != "printenv" || slices.ContainsFunc(c.Words[1:], func(w string) bool { return !strings.HasPrefix(w, "-") }) {
-		return false
-	}
-	if c.Substituted && !c.Shown {
-		return true
-	}
-	for ; i < len(f.read.Commands); i++ {
-		c := f.read.Commands[i]
-		if effect.NameOf(c.Words[0]) == "tee" || slices.ContainsFunc(c.Writes, func(w string) bool { return !strings.HasPrefix(w, "/dev/") }) {
-			return true
-		}
-		if !c.Feeds {
-			return false
-		}
-		if i+1 == len(f.read.Commands) || !f.read.Commands[i+1].Piped {
-			return true // what it stands in is redirected
-		}
-	}
-	return false
-}
-
-// finds reports whether a command finds a variable as it has to: as the script itself gave it, else as the plan puts it.
-func (f *runFold) finds(c, was script.Command, v platforms.NameValue) bool {
-	is, _ := c.Getenv(v.Name)
-	if own, _ := was.Getenv(v.Name); own != "" {
-		return is == own
-	}
-	goenv, _ := c.Getenv("GOENV")
-	return is == v.Value || is == "" && f.edit.GoEnv && goenv == GoEnvPath
-}
-
-func names(env []platforms.NameValue) string {
-	out := make([]string, len(env))
-	for i, v := range env {
-		out[i] = v.Name
-	}
-	return strings.Join(out, ", ")
-}
 
 // mountCache gives the RUN a mount for Go's build cache, unless the user sees to it or something in the RUN would notice.
 func (f *runFold) mountCache() {
