@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -15,6 +16,9 @@ import (
 
 // Run is what a RUN instruction runs, and where its text stands.
 type Run struct {
+	// Notes are what readers of the text have found in it, which is the same for every target, by keys of theirs.
+	Notes sync.Map
+
 	// Line is its first line, counted from 1.
 	Line int
 	Form Form

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile/effect"
 	"github.com/manifold-build/manifold/frontend/dockerfile/script"
@@ -33,7 +34,7 @@ func (f *runFold) confirm() {
 		env["GOENV"] = GoEnvPath
 	}
 	again := f.reading(env, nil)
-	if len(again.Commands) != len(f.read.Commands) || notices(f.text, e.Env) {
+	if len(again.Commands) != len(f.read.Commands) || noted(f.run, "notices "+names(e.Env), func() bool { return notices(f.text, e.Env) }) {
 		f.blockf(f.run.Line, "does other things where %s is set", names(e.Env))
 		return
 	}
@@ -44,7 +45,7 @@ func (f *runFold) confirm() {
 			f.blockf(line, "keeps what %q shows, and %s is set", effect.Short(c.Words), names(e.Env))
 			return
 		}
-		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir || !slices.Equal(c.Reads, was.Reads) || !slices.Equal(c.Writes, was.Writes) || !sameText(c.Document, was.Document) || !sameVariables(f.text, c, was, e.Env) {
+		if !slices.Equal(c.Words, was.Words) || c.Dir != was.Dir || !slices.Equal(c.Reads, was.Reads) || !slices.Equal(c.Writes, was.Writes) || !sameText(c.Document, was.Document) || !f.sameVariables(c, was, e.Env) {
 			f.blockf(line, "does other things where %s is set", names(e.Env))
 			return
 		}
@@ -103,26 +104,66 @@ func names(env []platforms.NameValue) string {
 	return strings.Join(out, ", ")
 }
 
+// noted is what was found in a RUN before, or is found now.
+func noted[T any](r *source.Run, key string, find func() T) T {
+	if v, ok := r.Notes.Load(key); ok {
+		return v.(T) //nolint:forcetypeassert // only this function stores
+	}
+	v := find()
+	r.Notes.Store(key, v)
+	return v
+}
+
 // showsVariables matches what shows, or looks into, the whole environment.
 var showsVariables = regexp.MustCompile(`\b(declare|typeset|export|readonly|local)\s+-[a-zA-Z]*p\b|\b(declare|typeset|export)\s+-x\s*($|[|;&>)\n])|(^|[;&|({\n]|\bthen|\bdo)\s*set\s*($|[|;&>)\n])|\benvsubst\b|\bENVIRON\b|\$ENV\b|` +
 	`\benv\.[A-Z]|\bstrenv\b|\bcompgen\b|\benv\s*\|\s*(grep|egrep|awk|sed|cut|while|wc|tee)\b|go\s+env\s+[^;&|\n]*-changed|\.Target\b`)
 
+// showing, hard and places are words one of which is in every text that showsVariables, notRead and machinePaths match.
+var (
+	showing = strings.Fields("declare typeset export readonly local set envsubst ENVIRON ENV env strenv compgen -changed .Target")
+	hard    = strings.Fields("shopt declare typeset local readonly printf export hash PS4= ENV= CDPATH= @( !( +( BASH_VERSINFO TYPE")
+	places  = strings.Fields("/proc /sys /lib /usr /bin /sbin command type which hash")
+)
+
+func containsAny(text string, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+}
+
+// findAny finds an expression in a text that holds one of these words.
+func findAny(re *regexp.Regexp, text string, words []string) string {
+	if !containsAny(text, words) {
+		return ""
+	}
+	return re.FindString(text)
+}
+
 // unread matches constructs whose outcome is not read from the words in them.
 var unread = regexp.MustCompile(`\[\[|\(\(|=\(|\]=|<<<|\bset\s+--|\bread\b|\bcd\b`)
 
+var oddUses sync.Map // by variable
+
+// oddly matches uses of a variable that are not its value in words.
+func oddly(variable string) *regexp.Regexp {
+	if re, ok := oddUses.Load(variable); ok {
+		return re.(*regexp.Regexp) //nolint:forcetypeassert // only this function stores
+	}
+	name := regexp.QuoteMeta(variable)
+	re := regexp.MustCompile(`\$\{[#!]` + name + `\b|\$\{` + name + `:?\+|-v\s+["']?` + name + `\b|\bprintenv\s+[^;&|\n]*` + name + `\b|\b(declare|typeset)\s+[-+][^;&|\n]*\b` + name + `\b|\b(declare|typeset|local)\s+-n\b|` +
+		`go\s+env\s+[^;&|\n)]*CGO_ENABLED`)
+	oddUses.Store(variable, re)
+	return re
+}
+
 // notices reports whether a text may do something else where variables are set.
 func notices(text string, env []platforms.NameValue) bool {
-	if showsVariables.MatchString(text) {
+	if containsAny(text, showing) && showsVariables.MatchString(text) {
 		return true
 	}
 	for _, v := range env {
 		if !strings.Contains(text, v.Name) {
 			continue
 		}
-		name := regexp.QuoteMeta(v.Name)
-		odd := regexp.MustCompile(`\$\{[#!]` + name + `\b|\$\{` + name + `:?\+|-v\s+["']?` + name + `\b|\bprintenv\s+[^;&|\n]*` + name + `\b|\b(declare|typeset)\s+[-+][^;&|\n]*\b` + name + `\b|\b(declare|typeset|local)\s+-n\b|` +
-			`go\s+env\s+[^;&|\n)]*CGO_ENABLED`)
-		if odd.MatchString(text) {
+		if oddly(v.Name).MatchString(text) {
 			return true
 		}
 		for line := range strings.Lines(text) {
@@ -140,13 +181,19 @@ func notices(text string, env []platforms.NameValue) bool {
 var assigned = regexp.MustCompile(`\b([A-Za-z_][A-Za-z0-9_]*)=`)
 
 // sameVariables reports whether a command finds the same in the variables that the script assigns, but for those that the plan sets.
-func sameVariables(text string, a, b script.Command, env []platforms.NameValue) bool {
-	for _, m := range assigned.FindAllStringSubmatch(text, -1) {
-		if slices.ContainsFunc(env, func(v platforms.NameValue) bool { return v.Name == m[1] }) {
+func (f *runFold) sameVariables(a, b script.Command, env []platforms.NameValue) bool {
+	list := noted(f.run, "assigned", func() (out []string) {
+		for _, m := range assigned.FindAllStringSubmatch(f.text, -1) {
+			out = append(out, m[1])
+		}
+		return out
+	})
+	for _, name := range list {
+		if slices.ContainsFunc(env, func(v platforms.NameValue) bool { return v.Name == name }) {
 			continue
 		}
-		x, setX := a.Getenv(m[1])
-		y, setY := b.Getenv(m[1])
+		x, setX := a.Getenv(name)
+		y, setY := b.Getenv(name)
 		if x != y || setX != setY {
 			return false
 		}

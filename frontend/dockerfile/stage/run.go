@@ -68,9 +68,9 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 		}
 		in.command(i, c)
 	}
-	if what := notRead.FindString(r.Text); what != "" {
+	if what := noted(r, "what is not read", func() string { return findAny(notRead, r.Text, hard) }); what != "" {
 		f.blockf(r.Line, "uses %q, which is not read", effect.Shown(strings.TrimSpace(what)))
-	} else if what := machinePaths.FindString(r.Text); what != "" {
+	} else if what := noted(r, "paths of the machine", func() string { return findAny(machinePaths, r.Text, places) }); what != "" {
 		f.blockf(r.Line, "looks for %q, which tells the machine", effect.Shown(strings.TrimSpace(what)))
 	}
 	in.noteCompilers()
