@@ -11,7 +11,7 @@ demo: ## build an example for five platforms on a private BuildKit, publish it, 
 
 test: ## every test, the stories with real daemons included
 	@$(SANDBOX) true
-	REQUIRE_DAEMON=1 go test -timeout 40m ./...
+	REQUIRE_DAEMON=1 go test -timeout 70m ./...
 
 unit: ## the tests that need no daemon
 	go test $$(go list ./... | grep -v /integration)
