@@ -19,17 +19,17 @@ var readers = strings.Fields("cat tac head tail wc ls stat du find grep egrep fg
 	"sort cut base64 tree readlink realpath curl")
 
 // versioned are commands that name the machine among their versions, or in what they list.
-var versioned = strings.Fields("mvn mvnw gradle gradlew ant sbt kotlinc scalac hugo curl wget cargo rustc rustup dotnet pandoc protoc buf cmake openssl php ruby python3")
+var versioned = strings.Fields("mvn mvnw gradle gradlew ant sbt kotlinc scalac hugo curl wget cargo rustc rustup dotnet pandoc protoc buf openssl")
 
 // asksVersion are words with which they do.
 var asksVersion = strings.Fields("--version -version version -V -vV --info show list target tree env about")
 
 // showsMachine notes what a command shows of the machine, if that is kept.
 func showsMachine(c Call, e *Effect) {
-	if !c.Kept() && !c.Feeds && len(c.Reads) == 0 {
+	if !c.Kept() && len(c.Reads) == 0 {
 		return
 	}
-	if slices.Contains(versioned, c.Name) && (c.Kept() || c.Feeds) && slices.ContainsFunc(c.Words[1:], func(w string) bool { return slices.Contains(asksVersion, w) }) {
+	if slices.Contains(versioned, c.Name) && c.Kept() && slices.ContainsFunc(c.Words[1:], func(w string) bool { return slices.Contains(asksVersion, w) }) {
 		e.dependsf(c, "keeps what %q prints, which names the machine", Short(c.Words))
 	}
 	reads := slices.Contains(readers, c.Name)

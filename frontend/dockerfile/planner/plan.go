@@ -280,6 +280,7 @@ func (p *Planner) describe(t *planned, out *Plan) []*StageError {
 	g := t.graph
 	var errs []*StageError
 	out.Steps = make([]Step, 0, len(g.Needed()))
+	asks := p.asksScripts()
 	for _, n := range g.Needed() {
 		step := p.step(g, n)
 		if n.Parent == nil {
@@ -291,7 +292,7 @@ func (p *Planner) describe(t *planned, out *Plan) []*StageError {
 		if err := p.check(step, t.target, n.Move.Stays); err != nil {
 			errs = append(errs, err)
 		}
-		if p.asksScripts() {
+		if asks {
 			for _, q := range g.Reading(n).Scripts {
 				out.Probes = append(out.Probes, probeOf(g, n, q))
 			}

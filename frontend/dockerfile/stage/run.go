@@ -57,7 +57,10 @@ func (f *fold) run(r *source.Run, c *instructions.RunCommand) {
 	}
 	in := &runFold{fold: f, run: r, text: r.Text, env: f.w.Env, dir: f.w.Dir, edit: &Edit{}}
 	in.readFiles()
-	in.read = in.reading(f.w.Env, nil)
+	in.read = in.whole
+	if len(in.files) > 0 {
+		in.read = in.reading(f.w.Env, nil)
+	}
 	in.mounts(c)
 	for _, p := range in.read.Problems {
 		f.blockf(r.LineOf(p.Offset), "%s", p.What)
