@@ -60,7 +60,7 @@ func TestRustRecord(t *testing.T) {
 	t.Setenv("CARGO_MANIFEST_DIR", filepath.Join(m.Root, "vendor/words"))
 	deps := filepath.Join(before, "release/deps")
 	put(t, filepath.Join(deps, "libwords-1.rlib"), "code")
-	put(t, filepath.Join(deps, "libshape-2.rlib"), "code")
+	put(t, filepath.Join(deps, "libshape.rlib"), "code")
 	compile := func(crate, kind, extra string) []string {
 		return []string{"rustc", "--crate-name", crate, "--crate-type", kind, "--emit=link", "-C", "extra-filename=" + extra, "--out-dir", filepath.Join(now, "release/deps"),
 			"-L", "dependency=" + filepath.Join(now, "release/deps"), "--extern", "a=" + filepath.Join(now, "release/deps/liba-3.rmeta")}
