@@ -70,3 +70,25 @@ func wasMoved(plan dockerfile.Plan) (bool, string) {
 	}
 	return true, ""
 }
+
+// TestHostile plans Dockerfiles that were made to be moved wrongly: in none of testdata/hostile.txtar may the stage that builds be.
+func TestHostile(t *testing.T) {
+	archive, err := txtar.ParseFile(filepath.Join("testdata", "hostile.txtar"))
+	if err != nil || len(archive.Files) < 200 {
+		t.Fatal(len(archive.Files), "cases", err)
+	}
+	for _, f := range archive.Files {
+		c := readCase(t, &txtar.Archive{Comment: []byte("targets: linux/arm64\n"), Files: []txtar.File{{Name: "Dockerfile", Data: f.Data}}})
+		file, err := dockerfile.Parse("Dockerfile", c.src)
+		if err != nil {
+			t.Fatal(f.Name, err)
+		}
+		plan, err := c.answered(file)
+		if err != nil {
+			t.Fatal(f.Name, err)
+		}
+		if moved, _ := wasMoved(plan); moved {
+			t.Errorf("%s: moved", f.Name)
+		}
+	}
+}

@@ -76,17 +76,38 @@ func firstSet(values ...string) string {
 	return ""
 }
 
+// pathPart is what basename and dirname print of a word (POSIX, basename and dirname). Neither tidies what it leaves.
+func pathPart(command, word string) (string, bool) {
+	if word == "" || strings.HasPrefix(word, "-") || strings.HasSuffix(word, script.Unknown) || strings.Contains(word, "//") {
+		return "", false
+	}
+	dir, base := ".", strings.TrimRight(word, "/")
+	if base == "" {
+		return "/", true
+	}
+	if i := strings.LastIndexByte(base, '/'); i >= 0 {
+		if dir = base[:i]; dir == "" {
+			dir = "/"
+		}
+		base = base[i+1:]
+	}
+	if !script.Known(base) { // which may hold a slash
+		return "", false
+	}
+	if command == "basename" {
+		return base, true
+	}
+	return dir, true
+}
+
 // Prints tells what a command in a substitution is known to print: go env with the target's values, paths.
 func Prints(c script.Command, target *Target) (string, bool) {
 	env := func(name string) string {
 		v, _ := c.Getenv(name)
 		return v
 	}
-	if c.Name() == "basename" && len(c.Words) == 2 {
-		return path.Base(c.Words[1]), true
-	}
-	if c.Name() == "dirname" && len(c.Words) == 2 {
-		return path.Dir(c.Words[1]), true
+	if len(c.Words) == 2 && (c.Name() == "basename" || c.Name() == "dirname") {
+		return pathPart(c.Name(), c.Words[1])
 	}
 	if c.Name() == "pwd" && len(c.Words) == 1 && script.Known(c.Dir) {
 		return c.Dir, true

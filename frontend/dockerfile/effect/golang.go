@@ -108,10 +108,8 @@ func goVersion(g GoCommand, e *Effect) {
 	if !g.Kept() {
 		return
 	}
-	for _, c := range g.Later {
-		if NameOf(c.Words[0]) == "awk" && slices.ContainsFunc(c.Words, func(w string) bool { return strings.Contains(w, "print $3") && !strings.Contains(w, "$4") }) {
-			return
-		}
+	if g.Feeds && len(g.Later) > 0 && g.Later[0].Piped && (slices.Equal(g.Later[0].Words, []string{"awk", "{print $3}"}) || slices.Equal(g.Later[0].Words, []string{"awk", "{ print $3 }"})) {
+		return
 	}
 	e.dependsf(g.Call, "keeps what \"go version\" prints, which names the machine")
 }
@@ -121,7 +119,7 @@ var goTools = strings.Fields("cover vet nm objdump buildid pprof trace test2json
 
 // goTool reads go tool: a tool of the module is built for the machine, whatever GOARCH says.
 func goTool(g GoCommand, e *Effect) {
-	if len(g.operands) > 0 && slices.Contains(goTools, g.operands[0]) || len(g.operands) > 1 && g.operands[0] == "dist" && g.operands[1] == "list" {
+	if len(g.operands) > 0 && slices.Contains(goTools, g.operands[0]) && g.flags["n"] == "" || len(g.operands) > 1 && g.operands[0] == "dist" && g.operands[1] == "list" {
 		return
 	}
 	e.dependsf(g.Call, "runs \"go tool\", which builds its tool for the machine it runs on")
@@ -179,6 +177,10 @@ func (t *GoToolchain) told(g GoCommand, e *Effect) {
 	}
 	if why, problem := goProblem(g); problem != "" {
 		e.Depends = append(e.Depends, Reason{Line: g.Line, Why: why, Clause: fmt.Sprintf("runs \"go %s\" %s", g.sub, problem)})
+		return
+	}
+	if file := g.Getvar("GOENV"); file != "" && file != "off" && file != "/dev/null" {
+		e.dependsf(g.Call, "takes Go's configuration from %s, which is not read", Shown(file))
 		return
 	}
 	other, ok := t.target(g, e)

@@ -24,9 +24,33 @@ var versioned = strings.Fields("mvn mvnw gradle gradlew ant sbt kotlinc scalac h
 // asksVersion are words with which they do.
 var asksVersion = strings.Fields("--version -version version -V -vV --info show list target tree env about")
 
+// lists reports whether a command goes through folders.
+func lists(c Call) bool {
+	return c.Name == "find" || c.Name == "du" || c.Name == "tree" || (c.Name == "ls" || strings.HasSuffix(c.Name, "grep")) && slices.ContainsFunc(c.Words[1:], func(w string) bool {
+		return w == "--recursive" || len(w) > 1 && w[0] == '-' && w[1] != '-' && strings.ContainsAny(w, "rR")
+	})
+}
+
+// holdsSystem reports whether one of the machine's own folders lies below a path.
+func holdsSystem(p string) bool {
+	return slices.ContainsFunc(systemParts, func(d string) bool { return p == "/" || strings.HasPrefix(d, p+"/") })
+}
+
+// findsProgram reports whether a command finds a program whose bytes the next one shows.
+func findsProgram(c Call) bool {
+	return c.Substituted && !c.Shown && (c.Name == "which" || c.Name == "command" || c.Name == "type") && len(c.Later) > 0 && slices.Contains(readers, NameOf(c.Later[0].Words[0])) &&
+		slices.ContainsFunc(c.Later[0].Words, func(w string) bool { return strings.HasPrefix(w, script.Unknown) })
+}
+
 // showsMachine notes what a command shows of the machine, if that is kept.
 func showsMachine(c Call, e *Effect) {
-	if !c.Kept() && len(c.Reads) == 0 {
+	writes := c.Name == "dd" && slices.ContainsFunc(c.Words, func(w string) bool { return strings.HasPrefix(w, "of=") })
+	asks := c.Name == "[" || c.Name == "test"
+	if !c.Kept() && !writes && !asks && len(c.Reads) == 0 {
+		return
+	}
+	if findsProgram(c) {
+		e.dependsf(c, "looks at a program of the machine, by %q", Short(c.Words))
 		return
 	}
 	if slices.Contains(versioned, c.Name) && c.Kept() && slices.ContainsFunc(c.Words[1:], func(w string) bool { return slices.Contains(asksVersion, w) }) {
@@ -44,10 +68,17 @@ func showsMachine(c Call, e *Effect) {
 			continue
 		}
 		glob := strings.ContainsAny(w, "*?[")
-		if !reads && !glob && !slices.Contains(c.Reads, w) {
+		if !reads && !glob && !asks && !slices.Contains(c.Reads, w) {
 			continue
 		}
 		p := Stem(c.Path(w))
+		if reads && script.Known(p) && (lists(c) || glob && (p == "/" || p == "/usr")) && holdsSystem(p) {
+			e.dependsf(c, "lists what lies below %s, which is the machine's own", Shown(w))
+			return
+		}
+		if asks && ArchWord(p) == "" {
+			continue
+		}
 		if script.Known(p) && slices.ContainsFunc(systemParts, func(d string) bool { return p == d || strings.HasPrefix(p, d+"/") }) && path.IsAbs(p) && !strings.Contains(p, "/fd/") {
 			e.dependsf(c, "looks at %s, which is the machine's own", Shown(w))
 			return

@@ -253,6 +253,9 @@ func IsKnown(name string) bool {
 	return known
 }
 
+// IsSystemBin reports whether a folder is one of those whose programs are known by their names.
+func IsSystemBin(dir string) bool { return slices.Contains(systemBins, dir) }
+
 // OnPath reports whether programs in a directory are found by their names.
 func OnPath(dir string) bool {
 	return slices.Contains(systemBins, dir) || strings.HasSuffix(dir, "/bin")

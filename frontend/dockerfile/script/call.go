@@ -20,11 +20,11 @@ func (w *walker) emit(st *state, n syntax.Node, words []string, io files) {
 
 // call reads a simple command.
 func (w *walker) call(st *state, c *syntax.CallExpr, io files) outcome {
-	before := len(w.out.Commands)
+	before, first := *st, len(w.out.Commands)
 	words := w.fields(st, c.Args)
 	if len(words) > 0 && (words[0] == "echo" || words[0] == "printf") && !st.substituted && !st.feeds && len(io.writes) == 0 {
-		for i := range w.out.Commands[before:] {
-			w.out.Commands[before+i].Shown = true
+		for i := range w.out.Commands[first:] {
+			w.out.Commands[first+i].Shown = true
 		}
 	}
 	if len(words) == 1 && words[0] == "exec" && len(io.writes) > 0 {
@@ -40,8 +40,19 @@ func (w *walker) call(st *state, c *syntax.CallExpr, io files) outcome {
 		if hasSubstitution(c) {
 			return assumed
 		}
+		if w.doubtful(c, nil) {
+			return w.tried(st, before, success)
+		}
 		return success
 	}
+	if w.doubtful(c, words) {
+		return w.tried(st, before, w.simple(st, c, words, io))
+	}
+	return w.simple(st, c, words, io)
+}
+
+// simple reads a simple command whose words are expanded already.
+func (w *walker) simple(st *state, c *syntax.CallExpr, words []string, io files) outcome {
 	env := *st // assignments in front of a command hold for it alone
 	for _, a := range c.Assigns {
 		w.assign(&env, a, true)
@@ -59,7 +70,7 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 		}
 	}
 	if fn, ok := st.funcs[words[0]]; ok {
-		if o, done := w.callFunction(st, env, n, fn, words[1:]); done {
+		if o, done := w.callFunction(st, env, n, fn, settled(words[1:])); done {
 			return o
 		}
 		env.certain = false // perhaps it is a function
@@ -77,6 +88,8 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 	switch words[0] {
 	case "echo":
 		return success
+	case "time":
+		return either
 	case "printf":
 		if len(words) > 2 && words[1] == "-v" {
 			w.named(n, words[2])
@@ -175,6 +188,7 @@ func (w *walker) assign(st *state, a *syntax.Assign, export bool) {
 // declare reads export, local, readonly and their kin.
 func (w *walker) declare(st *state, d *syntax.DeclClause) outcome {
 	export, unexport := d.Variant.Value == "export", false
+	w.out.Shows = w.out.Shows || showsAll(d)
 	local := st.locals != nil && (d.Variant.Value == "local" || d.Variant.Value == "declare" || d.Variant.Value == "typeset")
 	for _, a := range d.Args {
 		if local && a.Name != nil {
@@ -200,6 +214,27 @@ func (w *walker) declare(st *state, d *syntax.DeclClause) outcome {
 		st.vars = st.vars.with(a.Name.Value, v)
 	}
 	return success
+}
+
+// showsAll reports whether a declaration declares nothing, and lists what is declared.
+func showsAll(d *syntax.DeclClause) bool {
+	for _, a := range d.Args {
+		switch flag := ""; {
+		case a.Name != nil:
+			return false
+		default:
+			if a.Value != nil {
+				flag = a.Value.Lit()
+			}
+			if strings.HasPrefix(flag, "-") && strings.Contains(flag, "p") {
+				return true
+			}
+			if flag == "" || !strings.HasPrefix(flag, "-") {
+				return false // it makes a name
+			}
+		}
+	}
+	return true
 }
 
 // builtin reads a command that the shell carries out itself.
@@ -240,13 +275,17 @@ func trap(w *walker, st *state, n syntax.Node, words []string, _ files) outcome 
 		c := *st
 		w.traps = append(w.traps, trapped{n, words[1], &c})
 	}
+	if !w.bash && slices.ContainsFunc(words[min(2, len(words)):], func(s string) bool { return s == "ERR" || s == "DEBUG" || s == "RETURN" }) {
+		return assumed
+	}
 	return success
 }
 
 // comeBack reads return.
 func comeBack(w *walker, st *state, n syntax.Node, words []string, io files) outcome {
-	if st.returns == nil {
-		return leave(w, st, n, words, io)
+	if st.returns == nil { // dash leaves, bash says that it cannot and goes on
+		st.certain, st.left = false, true
+		return either
 	}
 	way := *st
 	*st.returns = append(*st.returns, &way)
@@ -330,12 +369,18 @@ func unset(w *walker, st *state, n syntax.Node, words []string, _ files) outcome
 
 // set reads the options and the positional parameters that set gives.
 func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
+	if len(words) == 1 {
+		w.out.Shows = true
+		return success
+	}
+	o := success
+	words = settled(words)
 	for i := 1; i < len(words); i++ {
 		word := words[i]
 		switch {
 		case word == "--" || word == "-":
 			st.params = slices.Clone(words[i+1:])
-			return success
+			return o
 		case strings.HasPrefix(word, Unknown):
 			st.params, st.exports, st.stops = []string{Unknown}, either, either
 			return success
@@ -356,6 +401,9 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 					st.exports = on
 				case "errexit":
 					st.stops = on
+				case "nounset", "xtrace", "verbose", "noglob", "noexec", "noclobber":
+				default: // pipefail: the first shells that have it are of 2024
+					o = assumed
 				}
 			}
 			if strings.Contains(word, "n") {
@@ -363,10 +411,10 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			}
 		default:
 			st.params = slices.Clone(words[i:])
-			return success
+			return o
 		}
 	}
-	return success
+	return o
 }
 
 func shift(_ *walker, st *state, _ syntax.Node, words []string, _ files) outcome {

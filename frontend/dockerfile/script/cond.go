@@ -17,6 +17,10 @@ func bracket(w *walker, st *state, n syntax.Node, words []string, io files) outc
 	if words[0] == "[" && len(args) > 0 {
 		args = args[:len(args)-1]
 	}
+	if args = settled(args); !w.bash && slices.Contains(args, "==") {
+		test(args)
+		return either
+	}
 	return test(args)
 }
 

@@ -66,6 +66,7 @@ func (w *walker) inFile(env *state, n syntax.Node, shell string, flags []string,
 	}
 	in.vars = in.vars.with("BASH_SOURCE", source)
 	w.out.Files = append(w.out.Files, FileRead{Path: p, Before: len(w.out.Commands)})
+	defer w.in(&in, n, shell)()
 	w.nested(&in, n, text)
 }
 

@@ -15,6 +15,7 @@ type memory struct {
 type remembered struct {
 	dir     string
 	errexit bool
+	bash    bool
 	asked   map[string]variable
 	outputs []output
 	files   []fileAsked
@@ -51,7 +52,7 @@ func (m *memory) add(k remembered) {
 }
 
 func (k remembered) holds(opt Options) bool {
-	if k.dir != opt.Dir || k.errexit != opt.Errexit {
+	if k.dir != opt.Dir || k.errexit != opt.Errexit || k.bash != opt.Bash {
 		return false
 	}
 	for name, v := range k.asked {

@@ -59,9 +59,14 @@ func compareIn(t *testing.T, o *oracle.Oracle, shell []string, text string, r *r
 		if !res.Ended {
 			continue
 		}
-		if problem := o.Compare(text, res, outcome == "0"); problem != "" {
-			t.Errorf("%s, outcomes %s: %s\nscript:\n%s", shell[0], outcome, problem, text)
-			return
+		for _, bash := range []bool{false, true} {
+			if bash && shell[0] != "bash" {
+				continue
+			}
+			if problem := o.Compare(text, bash, res, outcome == "0"); problem != "" {
+				t.Errorf("%s, outcomes %s, known to be bash: %v: %s\nscript:\n%s", shell[0], outcome, bash, problem, text)
+				return
+			}
 		}
 	}
 }

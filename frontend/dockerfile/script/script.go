@@ -47,6 +47,8 @@ type Options struct {
 	Dir string
 	// Errexit says that the shell was begun with -e: a command that fails ends it.
 	Errexit bool
+	// Bash says that the shell is bash. Otherwise it is sh, which may be another one.
+	Bash bool
 	// Output tells what a command in a substitution prints, without the last newline, where that is known. Nil means nobody
 	// knows.
 	Output func(Command) (string, bool)
@@ -63,6 +65,8 @@ type Reading struct {
 	Problems []Problem
 	// Files are the scripts in files that were read, in the order in which they are run.
 	Files []FileRead
+	// Shows reports whether something shows, or looks into, all variables of the shell: set, export -p.
+	Shows bool
 	// Traps reports whether the script sets a trap of its own, and so may not be given another.
 	Traps bool
 }

@@ -18,20 +18,23 @@ func (s *Script) Read(opt Options) Reading {
 	if r, ok := s.known.find(opt); ok {
 		return r
 	}
-	w := &walker{opt: opt}
+	w := &walker{opt: opt, bash: opt.Bash}
 	from := &begin{vars: opt.Vars, asked: map[string]variable{}}
 	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
+	if w.bash {
+		w.begins(st, s.file)
+	}
 	w.stmts(st, s.file.Stmts)
 	w.readTraps(st, s.file.Stmts)
 	if !from.all {
-		s.known.add(remembered{dir: opt.Dir, errexit: opt.Errexit, asked: from.asked, outputs: w.outputs, files: w.asked, reading: w.out})
+		s.known.add(remembered{dir: opt.Dir, errexit: opt.Errexit, bash: opt.Bash, asked: from.asked, outputs: w.outputs, files: w.asked, reading: w.out})
 	}
 	return w.out.from(opt.Vars)
 }
 
 // ReadArgs reads a command that is given by its words, without a shell, as the exec form of RUN gives it.
 func ReadArgs(words []string, opt Options) Reading {
-	w := &walker{opt: opt, within: &span{}}
+	w := &walker{opt: opt, bash: opt.Bash, within: &span{}}
 	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
 	if len(words) > 0 && !w.executed(st, &syntax.Lit{}, words) && !w.through(st, st, &syntax.Lit{}, words, files{}) {
 		w.emit(st, &syntax.Lit{}, words, files{})
@@ -46,6 +49,7 @@ type walker struct {
 	out    Reading
 	read   int
 	depth  int
+	bash   bool  // the script being read is bash's
 	within *span // of the command that holds the script being read, where that is not the script itself
 	// outputs are what the options were asked of.
 	outputs []output
@@ -133,6 +137,13 @@ func (st *state) join(ways ...*state) {
 	st.vars, st.dir, st.funcs, st.exports, st.stops, st.params = v, dir, funcs, exports, stops, params
 }
 
+// orAs continues after what may have changed nothing since before.
+func (st *state) orAs(before state) {
+	out, was := before, before
+	out.join(&was, st.copied())
+	*st = out
+}
+
 // joined is a way that begins where one of two others ended. Nil stands for a way that is not taken.
 func (st *state) joined(a, b *state) *state {
 	switch {
@@ -196,7 +207,7 @@ func (w *walker) stmts(st *state, list []*syntax.Stmt) outcome {
 		before := *st
 		o = w.stmt(st, s)
 		if !st.fatal && !st.dead && st.stops != success && changesDir(s) {
-			st.join(&before, st.copied()) // it may have failed
+			st.orAs(before) // it may have failed
 		}
 	}
 	st.fatal = fatal
@@ -238,6 +249,7 @@ func (w *walker) stmt(st *state, s *syntax.Stmt) outcome {
 
 func (w *walker) statement(st *state, s *syntax.Stmt) outcome {
 	io := w.redirections(st, s.Redirs)
+	before := *st
 	var o outcome
 	if call, ok := s.Cmd.(*syntax.CallExpr); ok {
 		o = w.call(st, call, io)
@@ -247,7 +259,18 @@ func (w *walker) statement(st *state, s *syntax.Stmt) outcome {
 		}
 		o = w.compound(st, s, io)
 	}
+	if slices.ContainsFunc(s.Redirs, func(r *syntax.Redirect) bool { return r.Op == syntax.RdrAll || r.Op == syntax.AppAll }) {
+		return w.tried(st, before, o).orBegun(w.bash)
+	}
 	return o
+}
+
+// orBegun is how a command ends that other shells than bash may run in the background.
+func (o outcome) orBegun(bash bool) outcome {
+	if bash {
+		return o
+	}
+	return either
 }
 
 const tooMany = "holds more than is read"
@@ -289,14 +312,23 @@ func (w *walker) compound(st *state, s *syntax.Stmt, io files) outcome {
 		inner.funcs = inner.funcs.with(c.Name.Value, c.Body)
 		return success
 	case *syntax.DeclClause:
-		return w.declare(inner, c)
+		before := *inner
+		o := w.declare(inner, c)
+		if slices.Contains(bashCommands, c.Variant.Value) || slices.ContainsFunc(c.Args, func(a *syntax.Assign) bool { return a.Append || a.Array != nil || bashOnly(a.Value) }) {
+			return w.tried(inner, before, o)
+		}
+		return o
 	case *syntax.TestClause:
-		return w.testClause(inner, c.X)
+		if o := w.testClause(inner, c.X); w.bash {
+			return o
+		}
+		return either
 	case *syntax.TimeClause:
 		if c.Stmt == nil {
 			return success
 		}
-		return w.stmt(inner.sub(), c.Stmt)
+		before := *inner
+		return w.tried(inner, before, w.stmt(inner, c.Stmt))
 	case *syntax.ArithmCmd, *syntax.LetClause:
 		w.substitutions(inner, s.Cmd)
 		w.forgetAssigned(inner, []*syntax.Stmt{s})
@@ -328,7 +360,7 @@ func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
 		case st.dead || o == failure:
 			return o
 		case st.mayFail(o):
-			failed := st.joined(&before, st.copied())
+			failed := before.joined(&before, st.copied())
 			taken := st.branch()
 			w.stmt(taken, b.Y)
 			st.join(taken, failed)
@@ -347,7 +379,7 @@ func (w *walker) binary(st *state, b *syntax.BinaryCmd) outcome {
 		case o == failure:
 			return w.stmt(st, b.Y)
 		default:
-			failed := st.joined(&before, st.copied()).branch()
+			failed := before.joined(&before, st.copied()).branch()
 			failed.fatal = fatal
 			w.stmt(failed, b.Y)
 			st.join(st.copied(), failed)

@@ -4,6 +4,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"mvdan.cc/sh/v3/expand"
@@ -36,6 +37,8 @@ func (e environ) Get(name string) expand.Variable {
 		return expand.Variable{Set: true, Kind: expand.Indexed, List: slices.Clone(e.st.params)}
 	case name == "0" && e.st.name != "":
 		return str(e.st.name)
+	case name == "#" && !slices.Contains(e.st.params, Unknown):
+		return str(strconv.Itoa(len(e.st.params)))
 	case name == "#" || name == "?" || name == "$" || name == "!" || name == "-" || name == "0" || name == "PPID" || name == "_":
 		return str(Unknown)
 	case len(name) == 1 && name[0] >= '1' && name[0] <= '9':
@@ -155,7 +158,7 @@ func (w *walker) fields(st *state, words []*syntax.Word) []string {
 			continue
 		}
 		w.unseen(st, word)
-		if manyBraces(word) || w.measuresUnknown(st, word) {
+		if manyBraces(word) || w.measuresUnknown(st, word) || w.uncertain(st, word) || !w.bash && bashOnly(word) {
 			w.substitutions(st, word)
 			out = append(out, Unknown)
 			continue
@@ -285,7 +288,7 @@ func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *sy
 		return lit
 	}
 	w.unseen(st, word)
-	if w.measuresUnknown(st, word) {
+	if w.measuresUnknown(st, word) || w.uncertain(st, word) || !w.bash && bashOnly(word) {
 		w.substitutions(st, word)
 		return Unknown
 	}

@@ -294,6 +294,7 @@ func (w *walker) shell(env *state, n syntax.Node, words []string, io files) bool
 	in := *env
 	in.chain, in.funcs, in.exports, in.locals, in.returns, in.vars = false, nil, failure, nil, nil, env.vars.exportedOnly()
 	in.stops = stops
+	defer w.in(&in, n, path.Base(words[0]))()
 	switch {
 	case commanded && i < len(words):
 		in.params = slices.Clone(words[min(i+2, len(words)):])
@@ -322,6 +323,7 @@ func (w *walker) su(env *state, n syntax.Node, words []string) bool {
 			in := *env
 			in.chain, in.funcs, in.exports, in.locals, in.returns, in.vars = false, nil, failure, nil, nil, env.vars.exportedOnly()
 			in.stops = failure
+			defer w.in(&in, n, "sh")() // the user's own
 			if slices.ContainsFunc(words, func(s string) bool { return s == "-" || s == "-l" || s == "--login" }) {
 				in.vars = vars{}
 			}
@@ -347,6 +349,7 @@ func (w *walker) git(env *state, n syntax.Node, words []string) bool {
 	}
 	in := *env
 	in.through, in.certain, in.chain, in.dir, in.funcs, in.vars = "git", false, false, Unknown, nil, env.vars.exportedOnly()
+	defer w.in(&in, n, "sh")()
 	if len(rest) == 1 {
 		w.nested(&in, n, rest[0])
 		return true

@@ -16,6 +16,8 @@ import (
 
 // Run is what a RUN instruction runs, and where its text stands.
 type Run struct {
+	// Interpreter is the first line of a document that names one: "#!/bin/bash"; else empty.
+	Interpreter string
 	// Notes are what readers of the text have found in it, which is the same for every target, by keys of theirs.
 	Notes sync.Map
 
@@ -172,6 +174,7 @@ func (r *Run) readDocument(f instructions.ShellInlineFile, first int) {
 	r.row, r.column = first, 0
 	if interpreter, ok := strings.CutPrefix(data, "#!"); ok {
 		interpreter, _, _ = strings.Cut(interpreter, "\n")
+		r.Interpreter = "#!" + interpreter
 		if !IsShell(strings.Fields(interpreter)) {
 			r.Problem = "is run by " + strings.TrimSpace(interpreter)
 			return

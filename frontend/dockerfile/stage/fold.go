@@ -106,6 +106,7 @@ func (f *fold) copy(c *instructions.CopyCommand) {
 	from := f.req.word(f.w.Env, c.From)
 	if c.From == "" {
 		f.lintCopy(c)
+		f.place(dest, c.SourcePaths, strings.HasSuffix(c.DestPath, "/"), line)
 		f.made(dest, c.SourcePaths, line)
 		return
 	}
@@ -193,6 +194,7 @@ func (f *fold) add(c *instructions.AddCommand) {
 	line := source.LineOf(c)
 	dest := f.destination(c.DestPath)
 	f.copied(dest, c.SourcePaths, plainAdd(c))
+	f.place(dest, c.SourcePaths, strings.HasSuffix(c.DestPath, "/"), line)
 	for _, src := range c.SourcePaths {
 		expanded := f.req.word(f.w.Env, src)
 		word := effect.ArchWord(expanded)

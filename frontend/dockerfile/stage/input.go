@@ -2,6 +2,7 @@ package stage
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/distribution/reference"
 
@@ -30,6 +31,17 @@ func ToolchainArch(target platforms.Platform) string {
 // InputName is the name by which a moved stage takes files from an image for the build platform: "build.platform/docker.io/library/node:20". Whoever
 // converts the text has to give a named context of that name.
 func InputName(image string) string {
+	if name, ok := inputNames.Load(image); ok {
+		return name.(string) //nolint:forcetypeassert // only this function stores
+	}
+	name := inputName(image)
+	inputNames.Store(image, name)
+	return name
+}
+
+var inputNames sync.Map // by image
+
+func inputName(image string) string {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
 		return inputHost + "/invalid"

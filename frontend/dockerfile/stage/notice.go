@@ -34,7 +34,7 @@ func (f *runFold) confirm() {
 		env["GOENV"] = GoEnvPath
 	}
 	again := f.reading(env, nil)
-	if len(again.Commands) != len(f.read.Commands) || noted(f.run, "notices "+names(e.Env), func() bool { return notices(f.text, e.Env) }) {
+	if len(again.Commands) != len(f.read.Commands) || f.notices(e.Env) {
 		f.blockf(f.run.Line, "does other things where %s is set", names(e.Env))
 		return
 	}
@@ -114,15 +114,42 @@ func noted[T any](r *source.Run, key string, find func() T) T {
 	return v
 }
 
-// showsVariables matches what shows, or looks into, the whole environment.
-var showsVariables = regexp.MustCompile(`\b(declare|typeset|export|readonly|local)\s+-[a-zA-Z]*p\b|\b(declare|typeset|export)\s+-x\s*($|[|;&>)\n])|(^|[;&|({\n]|\bthen|\bdo)\s*set\s*($|[|;&>)\n])|\benvsubst\b|\bENVIRON\b|\$ENV\b|` +
-	`\benv\.[A-Z]|\bstrenv\b|\bcompgen\b|\benv\s*\|\s*(grep|egrep|awk|sed|cut|while|wc|tee)\b|go\s+env\s+[^;&|\n]*-changed|\.Target\b`)
+// showsVariables reports whether a command shows, or looks into, the whole environment in a way that its words do not name.
+func showsVariables(c script.Command) bool {
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(c.Words[1:], func(w string) bool { return containsAny(w, parts) })
+	}
+	switch effect.NameOf(c.Words[0]) {
+	case "envsubst", "compgen":
+		return true
+	case "awk", "gawk", "mawk":
+		return has("ENVIRON")
+	case "jq", "yq", "gojq":
+		return has("$ENV", "env", "strenv")
+	case "perl", "ruby":
+		return has("ENV")
+	case "go":
+		return has("-changed", ".Target")
+	}
+	return false
+}
 
-// showing, hard and places are words one of which is in every text that showsVariables, notRead and machinePaths match.
+// filtersVariables reports whether what env shows is looked into.
+func filtersVariables(commands []script.Command) bool {
+	for i, c := range commands[:max(len(commands)-1, 0)] {
+		if c.Feeds && effect.NameOf(c.Words[0]) == "env" && slices.Contains(filters, effect.NameOf(commands[i+1].Words[0])) {
+			return true
+		}
+	}
+	return false
+}
+
+var filters = strings.Fields("grep egrep awk sed cut read wc tee")
+
+// hard and places are words one of which is in every text that notRead and machinePaths match.
 var (
-	showing = strings.Fields("declare typeset export readonly local set envsubst ENVIRON ENV env strenv compgen -changed .Target")
-	hard    = strings.Fields("shopt declare typeset local readonly printf export hash PS4= ENV= CDPATH= @( !( +( BASH_VERSINFO TYPE")
-	places  = strings.Fields("/proc /sys /lib /usr /bin /sbin command type which hash")
+	hard   = strings.Fields("shopt declare typeset local readonly printf export hash PS4= ENV= CDPATH= @( !( +( BASH_VERSINFO TYPE")
+	places = strings.Fields("/proc /sys /lib /usr /bin /sbin command type which hash")
 )
 
 func containsAny(text string, words []string) bool {
@@ -154,24 +181,27 @@ func oddly(variable string) *regexp.Regexp {
 	return re
 }
 
-// notices reports whether a text may do something else where variables are set.
-func notices(text string, env []platforms.NameValue) bool {
-	if containsAny(text, showing) && showsVariables.MatchString(text) {
+// notices reports whether the RUN's text may do something else where variables are set.
+func (f *runFold) notices(env []platforms.NameValue) bool {
+	if f.read.Shows || slices.ContainsFunc(f.read.Commands, showsVariables) || filtersVariables(f.read.Commands) {
 		return true
 	}
-	for _, v := range env {
-		if !strings.Contains(text, v.Name) {
-			continue
-		}
-		if oddly(v.Name).MatchString(text) {
+	return slices.ContainsFunc(env, func(v platforms.NameValue) bool {
+		return noted(f.run, "notices "+v.Name, func() bool { return noticesOne(f.text, v.Name) })
+	})
+}
+
+// noticesOne reports whether a text uses a variable in a way that is not its value in words that are read.
+func noticesOne(text, variable string) bool {
+	if !strings.Contains(text, variable) {
+		return false
+	}
+	if oddly(variable).MatchString(text) {
+		return true
+	}
+	for line := range strings.Lines(text) {
+		if (strings.Contains(line, "$"+variable) || strings.Contains(line, "${"+variable)) && unread.MatchString(line) {
 			return true
-		}
-		for line := range strings.Lines(text) {
-			if strings.Contains(line, "$"+v.Name) || strings.Contains(line, "${"+v.Name) {
-				if unread.MatchString(line) {
-					return true
-				}
-			}
 		}
 	}
 	return false

@@ -132,13 +132,21 @@ func takesCommand(options []string) bool {
 
 // reading reads the script, or the words of the exec form, with variables.
 func (f *runFold) reading(env Values, files map[string]string) script.Reading {
-	opt := script.Options{Vars: env, Dir: f.w.Dir, Files: files, Output: f.prints, Errexit: slices.ContainsFunc(f.w.Shell, func(s string) bool {
+	opt := script.Options{Vars: env, Dir: f.w.Dir, Files: files, Output: f.prints, Bash: f.bash(), Errexit: slices.ContainsFunc(f.w.Shell, func(s string) bool {
 		return strings.HasPrefix(s, "-") && strings.Contains(s, "e")
 	})}
 	if f.run.Form == source.ExecForm {
 		return script.ReadArgs(f.run.Argv, opt)
 	}
 	return f.run.Script.Read(opt)
+}
+
+// bash reports whether the shell that runs the text is known to be bash.
+func (f *runFold) bash() bool {
+	if shell, _, ok := script.Interpreter(f.run.Interpreter + "\n"); f.run.Interpreter != "" && ok {
+		return shell == "bash"
+	}
+	return f.run.Form != source.ExecForm && len(f.w.Shell) > 0 && path.Base(f.w.Shell[0]) == "bash"
 }
 
 // prints is what a command in a substitution is known to print.
@@ -229,6 +237,9 @@ func (f *runFold) command(i int, c script.Command) {
 			name = effect.Short(c.Words)
 		}
 		f.blockf(call.Line, "runs %s, which line %d %s there for the target", name, line, puts)
+	}
+	if line := f.shadowed(c); known && line > 0 {
+		f.blockf(call.Line, "runs %s, which may be a file of the build context that line %d puts before it in PATH", call.Name, line)
 	}
 	if known && call.Name == "" && slices.ContainsFunc(f.out.Questions, func(q Question) bool { return q.Kind == effect.Make }) {
 		return // perhaps make makes it; the answer will tell

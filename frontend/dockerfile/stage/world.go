@@ -49,6 +49,7 @@ type World struct {
 	// Shell is what runs a RUN instruction's text; empty means /bin/sh -c.
 	Shell   []string
 	origins origins
+	placed  []placed
 	onBuild []string // what the stages built from it run first
 	onLine  int
 }

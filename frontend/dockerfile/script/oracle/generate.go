@@ -50,7 +50,7 @@ func (g *generator) statement(deep int) string {
 	if deep <= 0 || g.left <= 0 {
 		return g.simple()
 	}
-	switch g.IntN(26) {
+	switch g.IntN(28) {
 	case 0, 1:
 		return "if " + g.condition() + "; then" + g.block(deep-1) + g.otherwise(deep) + "fi"
 	case 2:
@@ -96,9 +96,28 @@ func (g *generator) statement(deep int) string {
 		return g.test() + g.pick(" && ", " || ") + g.command()
 	case 22:
 		return g.pick("exit", "exit 1", ": ${V:=w}", ": ${V:?no}", "read W", "wait", "alias a=b")
+	case 23:
+		return g.beyond(deep)
+	case 24:
+		return g.counts(deep)
 	default:
 		return g.simple()
 	}
+}
+
+// beyond is what shells read each in a way of its own.
+func (g *generator) beyond(deep int) string {
+	v := g.variable()
+	return g.pick("[ \"$"+v+"\" == x ]", "[[ \"$"+v+"\" == x ]]", v+"+=b", v+"=$'a'", "for X in {a,b}; do"+g.block(deep-1)+"done", "time "+g.pick("f", g.command()), "time { "+v+"=t; }",
+		"declare "+v+"=d", "typeset "+v+"=d", "(set -o pipefail)", "trap : ERR", v+"=\"${"+v+"^^}\"", v+"=\"${"+v+"/a/b}\"", v+"=\"${"+v+":1:2}\"", "return", "(return 0)", "false &> log", "let W=1", "source ./nothing",
+		"function g { "+g.command()+"; }", "printf -v "+v+" %s x", "shopt -s nullglob") + g.pick("", " 2>/dev/null") + g.pick("", " && "+g.command(), " || "+g.command(), " && "+g.command()+" || "+g.command())
+}
+
+// counts is what is counted: in numbers, by parameters, in files.
+func (g *generator) counts(deep int) string {
+	v := g.variable()
+	return g.pick(v+"=$(("+v+"+1))", v+"=$((W*2))", "X=0; while [ $X -lt 3 ]; do X=$((X+1)); [ $X = 2 ] && "+g.command()+"; done", "f *", "f $EMPTY \"$V\"", "set -- *", "set -- $V", "[ d* = d1 ]", "a $#", "f() { a $# \"$1\"; }; f *",
+		"case $# in 0)"+g.block(deep-1)+";; *)"+g.block(deep-1)+";; esac", "a \"$(basename \"$V\")\"", "[ \"$(dirname d1/d2)\" = d1 ]", "[ \"$(dirname x/)\" = . ]")
 }
 
 func (g *generator) otherwise(deep int) string {

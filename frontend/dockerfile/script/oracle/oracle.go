@@ -168,13 +168,13 @@ func readLine(line string) (Ran, error) {
 }
 
 // Compare reads the script and says what was run that the reading lacks; empty if nothing is. A reading with problems need not have all.
-// Complete says that every command ended well and so did the script: then what is certain to run has to have run, too.
-func (o *Oracle) Compare(text string, r Result, complete bool) string {
+// Bash says that the shell is known to be bash; what is read for sh has to hold in each. Complete says that every command ended well and so did the script: then what is certain to run has to have run, too.
+func (o *Oracle) Compare(text string, bash bool, r Result, complete bool) string {
 	s, err := script.Parse(text)
 	if err != nil {
 		return ""
 	}
-	read := s.Read(script.Options{Vars: Vars, Dir: o.Dir(), Files: o.files})
+	read := s.Read(script.Options{Vars: Vars, Dir: o.Dir(), Files: o.files, Bash: bash})
 	if len(read.Problems) > 0 {
 		return ""
 	}
