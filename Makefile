@@ -48,8 +48,8 @@ fuzz: ## each fuzz target for a minute
 	go test ./verify -run '^$$' -fuzz FuzzCode -fuzztime 1m
 	go test ./verify -run '^$$' -fuzz FuzzLayer -fuzztime 1m -fuzzminimizetime 1s
 
-differential: ## every differential case, built moved and emulated
-	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 360m ./integration -run 'TestMovedIsWhatEmulationMakes|TestSourcesAreBuilt|TestProjectsAreBuilt|TestAccelerated'
+differential: ## every differential case, built moved and emulated, and every story
+	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 360m ./integration -run 'TestMovedIsWhatEmulationMakes|TestSourcesAreBuilt|TestProjectsAreBuilt|TestAccelerated|TestSameBytes|TestStories'
 
 corpus: ## plan every Dockerfile below DIR, with reasons, counts and times
 	@go run ./integration/cmd/corpus $(DIR)

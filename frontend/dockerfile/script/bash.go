@@ -57,6 +57,9 @@ func (w *walker) doubtful(c *syntax.CallExpr, words []string) bool {
 	if w.bash {
 		return false
 	}
+	if len(words) > 1 && words[0] == "printf" && words[1] == "-v" {
+		return true
+	}
 	if len(words) > 0 && slices.Contains(bashCommands, words[0]) || slices.ContainsFunc(c.Args, bashOnly) {
 		return true
 	}

@@ -21,6 +21,8 @@ type fold struct {
 	req Request
 	w   World
 	out *Reading
+	// paths is what was found of the PATH that was last asked for.
+	paths searched
 }
 
 // Read reads a stage.

@@ -73,6 +73,19 @@ func (f *fold) shadowed(c script.Command) int {
 	if !script.Known(list) {
 		return 0 // a stage whose PATH is not known is not read
 	}
+	for _, dir := range f.reached(list) {
+		if line := f.placedAt(path.Join(effect.Resolve(c.Dir, dir), c.Words[0])); line > 0 {
+			return line
+		}
+	}
+	return 0
+}
+
+// reached are the folders of PATH, up to the last of the system's, in which files of the build context may lie.
+func (f *fold) reached(list string) []string {
+	if f.paths.list == list && f.paths.placed == len(f.w.placed) {
+		return f.paths.folders
+	}
 	folders := strings.Split(list, ":")
 	last := -1
 	for i, dir := range folders {
@@ -80,16 +93,24 @@ func (f *fold) shadowed(c script.Command) int {
 			last = i
 		}
 	}
+	f.paths = searched{list: list, placed: len(f.w.placed)}
 	for _, dir := range folders[:last+1] {
+		dir = path.Clean(dir)
 		if strings.HasSuffix(dir, "node_modules/.bin") {
 			continue // what npm puts there is named for packages
 		}
-		file := path.Join(effect.Resolve(c.Dir, dir), c.Words[0])
-		if line := f.placedAt(file); line > 0 {
-			return line
+		if !path.IsAbs(dir) || slices.ContainsFunc(f.w.placed, func(p placed) bool { return within(dir, p.at) }) {
+			f.paths.folders = append(f.paths.folders, dir)
 		}
 	}
-	return 0
+	return f.paths.folders
+}
+
+// searched is what was found of a PATH.
+type searched struct {
+	list    string
+	placed  int
+	folders []string
 }
 
 // placedAt returns the line that may have put a file of the build context at a path; 0 if none did.
