@@ -328,7 +328,12 @@ func (w *walker) compound(st *state, s *syntax.Stmt, io files) outcome {
 			return success
 		}
 		before := *inner
-		return w.tried(inner, before, w.stmt(inner, c.Stmt))
+		if !w.bash && !inner.fatal {
+			inner.certain = false // it may be a program, which need not be there
+		}
+		o := w.tried(inner, before, w.stmt(inner, c.Stmt))
+		inner.certain = before.certain && !inner.left
+		return o
 	case *syntax.ArithmCmd, *syntax.LetClause:
 		w.substitutions(inner, s.Cmd)
 		w.forgetAssigned(inner, []*syntax.Stmt{s})
