@@ -56,6 +56,9 @@ func (e *GateError) Error() string {
 	for _, h := range e.Hints {
 		parts = append(parts, fmt.Sprintf("line %d: %s", h.Line, h.Message))
 	}
+	if i := slices.IndexFunc(e.Report.Refused, func(f verify.Finding) bool { return f.Path != "" && f.Machine != "" && !f.Started }); i >= 0 {
+		parts = append(parts, fmt.Sprintf("if it is meant to be there, --verify-except %s allows it", e.Report.Refused[i].Path))
+	}
 	return "the image is refused: " + strings.Join(parts, "; ")
 }
 
@@ -67,7 +70,11 @@ func (b *build) judge(ctx context.Context, t *target, out built) (Judgement, err
 	j := Judgement{Report: verify.Report{Platform: t.platform}}
 	if t.verify != verifyOff {
 		report, err := b.verify(ctx, t, out)
-		if err != nil {
+		var limit *verify.LimitError
+		switch {
+		case errors.As(err, &limit) && t.verify == verifyWarn:
+			report = verify.Report{Platform: t.platform, Warnings: []verify.Finding{{Path: "/", Message: "was not verified to its end: " + limit.Error()}}, Broken: true, Verdict: verify.Excepted}
+		case err != nil:
 			return j, fmt.Errorf("verifying the image: %w", err)
 		}
 		j.Report = report
@@ -84,7 +91,7 @@ func (b *build) judge(ctx context.Context, t *target, out built) (Judgement, err
 func (b *build) verify(ctx context.Context, t *target, out built) (verify.Report, error) {
 	image := out.converted.Image.Image
 	image.Config = out.converted.Image.Config.ImageConfig // Docker's config is beside that of the OCI, which stays empty
-	want := verify.Want{Platform: t.platform, Except: t.except, Likely: true}
+	want := verify.Want{Platform: t.platform, Except: t.except, Likely: true, Inherited: out.inheritsStart()}
 	if t.implicit {
 		want.Platform = platforms.FromOCI(image.Platform) // the base image decides
 	}
@@ -208,6 +215,16 @@ func sameImage(a, b reference.Named) bool {
 func (out built) otherBase(p platforms.Platform) bool {
 	base := out.converted.BaseImage
 	return base != nil && platforms.FromOCI(base.Platform) != p
+}
+
+// inheritsStart reports whether the image starts what its base image starts, and nothing else is said of it.
+func (out built) inheritsStart() bool {
+	base := out.converted.BaseImage
+	if base == nil {
+		return false
+	}
+	config := out.converted.Image.Config
+	return slices.Equal(config.Entrypoint, base.Config.Entrypoint) && slices.Equal(config.Cmd, base.Config.Cmd)
 }
 
 // onlyBase reports whether all that is refused came with the base image, and the image starts nothing but the shell that its base starts: data

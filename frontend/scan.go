@@ -35,6 +35,8 @@ type scanRequest struct {
 	Config   platforms.Platform  `json:"config,omitzero"`
 	Start    ocispec.ImageConfig `json:"start,omitzero"`
 	Except   []string            `json:"except,omitempty"`
+	// Inherited is as in [verify.Want].
+	Inherited bool `json:"inherited,omitempty"`
 	// Look lists paths in which machine code is looked for, instead of verifying the whole.
 	Look []string `json:"look,omitempty"`
 }
@@ -59,7 +61,7 @@ func Scan(request string) (err error) {
 		return leave(dt)
 	}
 	image := ocispec.Image{Platform: req.Config.OCI(), Config: req.Start}
-	report, err := verify.FS(root.FS(), image, verify.Want{Platform: req.Platform, Except: req.Except, Likely: true})
+	report, err := verify.FS(root.FS(), image, verify.Want{Platform: req.Platform, Except: req.Except, Inherited: req.Inherited, Likely: true})
 	if err != nil {
 		return err
 	}
@@ -131,7 +133,7 @@ func (b *build) scan(
 	ctx context.Context, s *scanner, t *target, out built, image ocispec.Image, want verify.Want,
 ) (report verify.Report, ok bool, err error) {
 	dt, ok, err := b.runScanner(ctx, s, out.converted.State, scanRequest{
-		Platform: want.Platform, Config: platforms.FromOCI(image.Platform), Except: want.Except,
+		Platform: want.Platform, Config: platforms.FromOCI(image.Platform), Except: want.Except, Inherited: want.Inherited,
 		Start: ocispec.ImageConfig{
 			Entrypoint: image.Config.Entrypoint, Cmd: image.Config.Cmd, Env: image.Config.Env, WorkingDir: image.Config.WorkingDir,
 		},

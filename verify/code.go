@@ -56,10 +56,18 @@ type Code struct {
 	Arch string `json:"arch,omitzero"`
 	// Level is the least variant of the architecture that runs it ("v7" of arm); empty where the file does not say.
 	Level string `json:"level,omitzero"`
+	// Built reports whether Level is what the compiler was told, as Go writes it down; else it is the linker's word: the most that some part may use.
+	Built bool `json:"built,omitzero"`
 	// HardFloat reports whether floating-point arguments are passed in registers, on arm.
 	HardFloat bool `json:"hardFloat,omitzero"`
 	// Interp is the program that loads it (PT_INTERP); empty if it is static, a library or an object file.
 	Interp string `json:"interp,omitzero"`
+	// Needs are the libraries that it is linked with (DT_NEEDED), RPath and RunPath the folders that it says they lie in (DT_RPATH, DT_RUNPATH). Nil means none.
+	Needs   []string `json:"needs,omitempty"`
+	RPath   []string `json:"rpath,omitempty"`
+	RunPath []string `json:"runpath,omitempty"`
+	// Unread reports whether it needs libraries whose names could not be read.
+	Unread bool `json:"unread,omitzero"`
 	// Object reports whether it is an object file or a core dump, which nothing executes.
 	Object bool `json:"object,omitzero"`
 	// Invalid says what is wrong with the file's headers; empty if nothing is. Such a file fits no platform.
@@ -86,7 +94,10 @@ func (c Code) String() string {
 
 // Fits reports whether a host of the platform runs the code. 32-bit code of a family fits its 64-bit platforms where their kernels run
 // it as a matter of course: 386 on amd64, mips on mips64.
-func (c Code) Fits(p platforms.Platform) bool {
+func (c Code) Fits(p platforms.Platform) bool { return c.fitsMachine(p) && c.fitsLevel(p) }
+
+// fitsMachine is Fits without a look at the level: that of a library is the most that some part of it may use, after it has asked.
+func (c Code) fitsMachine(p platforms.Platform) bool {
 	switch {
 	case c.Invalid != "":
 		return false
@@ -99,7 +110,7 @@ func (c Code) Fits(p platforms.Platform) bool {
 	case "amd64":
 		return c.Arch == "amd64" || c.Arch == "386"
 	case "arm":
-		return c.Arch == "arm" && c.fitsARM(p.Variant)
+		return c.Arch == "arm" && (p.Variant != "v5" || !c.HardFloat)
 	case "mips64", "mips64le":
 		return c.Arch == p.Architecture || c.Arch == strings.Replace(p.Architecture, "mips64", "mips", 1) ||
 			c.Arch == strings.Replace(p.Architecture, "mips64", "mipsn32", 1)
@@ -108,15 +119,24 @@ func (c Code) Fits(p platforms.Platform) bool {
 	}
 }
 
-// fitsARM compares levels. A platform without a variant is v7, as containerd normalises it.
-func (c Code) fitsARM(variant string) bool {
-	if variant == "" {
-		variant = "v7"
+// fitsLevel compares levels. A platform without a variant is v7 of arm, as containerd normalises it, and v1 of amd64.
+func (c Code) fitsLevel(p platforms.Platform) bool {
+	variant := p.Variant
+	switch {
+	case c.Level == "":
+		return true // what says nothing fits
+	case p.Architecture == "arm":
+		if variant == "" {
+			variant = "v7"
+		}
+	case p.Architecture == "amd64" && c.Arch == "amd64":
+		if variant == "" {
+			variant = "v1"
+		}
+	default:
+		return true
 	}
-	if variant == "v5" && c.HardFloat {
-		return false
-	}
-	return c.Level <= variant // v5 to v8 compare as text; what says nothing fits
+	return c.Level <= variant // they compare as text
 }
 
 // headSize is how much of a file tells whether it is machine code.

@@ -23,6 +23,9 @@ type program struct {
 	// arch and hard are its attributes for arm; 0 means no section.
 	arch byte
 	hard bool
+	// debug: the interpreter's name has no bytes. load is the size of a segment; 0 means that there is none.
+	debug bool
+	load  int
 	// padding stands between the attributes and the section headers.
 	padding int
 }
@@ -45,7 +48,7 @@ func (p program) bytes() []byte {
 		return order.AppendUint32(b, uint32(v))
 	}
 	segments := 0
-	if p.interp != "" {
+	if p.interp != "" || p.load > 0 {
 		segments = 1
 	}
 	body := fileHeader + segments*programHeader
@@ -76,11 +79,18 @@ func (p program) bytes() []byte {
 		b = order.AppendUint16(b, uint16(half))
 	}
 	if segments > 0 {
-		b = order.AppendUint32(b, elfInterp)
+		kind, size := uint32(elfInterp), len(interp)
+		if p.load > 0 {
+			kind, size = elfLoad, p.load
+		}
+		if p.debug {
+			size = 0
+		}
+		b = order.AppendUint32(b, kind)
 		if p.wide {
 			b = order.AppendUint32(b, 4)
 		}
-		for _, v := range []int{body, 0, 0, len(interp), len(interp)} {
+		for _, v := range []int{body, 0, 0, size, size} {
 			b = word(b, v)
 		}
 		if !p.wide {
@@ -210,7 +220,7 @@ func parsed(tb testing.TB, s string) platforms.Platform {
 // code reads a file that has to be machine code.
 func code(tb testing.TB, dt []byte) Code {
 	tb.Helper()
-	e, _, err := readFile(bytes.NewReader(dt), int64(len(dt)), true)
+	e, _, err := readFile(bytes.NewReader(dt), "app", int64(len(dt)), true)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -257,7 +267,7 @@ func TestCode(t *testing.T) {
 		"DOS":        append([]byte("MZ"), make([]byte, 100)...),
 		"text":       []byte("hello"),
 	} {
-		if e, _, err := readFile(bytes.NewReader(dt), int64(len(dt)), true); err != nil || e.code != nil {
+		if e, _, err := readFile(bytes.NewReader(dt), "app", int64(len(dt)), true); err != nil || e.code != nil {
 			t.Errorf("%s is taken for machine code: %v, %v", name, e.code, err)
 		}
 	}
@@ -294,7 +304,7 @@ func FuzzCode(f *testing.F) {
 	f.Add([]byte("#!/bin/sh\n"))
 	amd64, arm64 := parsed(f, "linux/amd64"), parsed(f, "linux/arm64")
 	f.Fuzz(func(t *testing.T, dt []byte) {
-		e, _, err := readFile(bytes.NewReader(dt), int64(len(dt)), true)
+		e, _, err := readFile(bytes.NewReader(dt), "app", int64(len(dt)), true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,18 +11,22 @@
 //
 //	verified           | the image holds machine code, and all that matters is for the platform
 //	nothing to verify  | it holds none
-//	excepted           | it holds code for another machine, all of it where an exception allows it
+//	excepted           | it holds code for another machine, all of it where an exception allows it; or it starts what is not there, as its base image does
 //	refused            | something in it cannot run where it is meant to
 //
-// Refused is what makes a container fail to start, or a program in it: an entrypoint, command or file in an executable or library path that
-// is for another machine; a dynamic program whose interpreter is missing or is for another machine; a config for another platform.
-// Other code for another machine, such as firmware and test data, is a warning.
+// What the image starts is followed: the entrypoint and the command, what wrappers such as tini and env run, the commands of a shell's script that are certain to
+// run, the interpreters of scripts, and the libraries that programs need. All of it has to be there, be executable and be for the platform and its variant.
+//
+// What is only there is refused if it is for another machine and would be found: executable files in PATH, also by a link; libraries where a loader looks for the
+// platform's; extensions that a run time loads from where they lie (.node files, site-packages, PostgreSQL's). A program in PATH needs its interpreter. A file that
+// fits beside it, named as it is but for the platform (linux-x64 beside linux-arm64), excuses one that does not. All else for another machine, such as firmware
+// and test data, is a warning. The variant of a library refuses nothing: its linker writes down the most that any part of it may use, after it has asked.
 //
 // # Limits
 //
-//	entries of a layer                     1,000,000
+//	entries of a layer                     1,250,000
 //	links and programs that are kept      500,000, and 64 MiB of names
-//	a decompressed layer                  64 GiB, and 200 times its stored size if that is over 2 GiB
+//	a decompressed layer                  64 GiB, and 200 times its stored size if that is over 4 GiB
 //	an ELF file's headers                 64 program headers, 1,024 section headers, a name of 4 KiB
 //	links followed for one path           40
 //

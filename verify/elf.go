@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Bounds of what is read of an ELF file. Its own tables may claim anything.
@@ -21,7 +22,12 @@ const (
 	elfLittle, elfBig      = 1, 2
 
 	elfExecutable, elfShared = 2, 3 // e_type
-	elfInterp                = 3    // p_type
+	elfLoad                  = 1    // p_type
+	elfDynamic               = 2
+	elfInterp                = 3
+	elfNote                  = 4
+	elfProperty              = 0x6474e553 // PT_GNU_PROPERTY
+	elfExec, elfWrite        = 1, 2       // p_flags
 	armAttributes            = 0x70000003
 
 	armHardFloat = 0x400 // e_flags
@@ -154,8 +160,8 @@ func (h elfHeader) arch() string {
 	return name
 }
 
-// readELF reads what an ELF file is for. It reads forward only; size is the file's.
-func readELF(r *window) Code {
+// readELF reads what an ELF file is for. size is the file's, in bytes.
+func readELF(r *window, size int64) Code {
 	head := r.most(headSize)
 	h, err := readELFHeader(head)
 	if err != nil {
@@ -165,12 +171,35 @@ func readELF(r *window) Code {
 	if h.machine == 247 { // for the kernel's own machine, on every platform
 		return Code{Format: ELF, Object: true}
 	}
+	c.Object = c.Object || h.machine == 0 // for no machine, as some firmware says
 	if c.Object {
 		return c
 	}
-	if c.Interp, err = h.interp(r); err != nil {
+	segments, err := h.segments(r)
+	if err != nil {
 		c.Invalid = err.Error()
 		return c
+	}
+	if isDebug(segments) {
+		c.Object = true
+		return c
+	}
+	for _, s := range segments {
+		if s.kind == elfLoad && s.offset+s.size > uint64(max(size, 0)) {
+			c.Invalid = fmt.Sprintf("it is cut short: its segments end at byte %d, and it has %d", s.offset+s.size, size)
+			return c
+		}
+	}
+	if c.Interp, err = interp(r, segments); err != nil {
+		c.Invalid = err.Error()
+		return c
+	}
+	if c.Arch == "amd64" {
+		c.Level = h.isa(r, segments)
+	}
+	h.readDynamic(r, segments, &c)
+	if c.Arch == "amd64" || c.Arch == "arm" {
+		h.readGo(r, segments, &c)
 	}
 	if c.Arch == "arm" {
 		h.readAttributes(r, &c)
@@ -178,35 +207,77 @@ func readELF(r *window) Code {
 	return c
 }
 
-// interp reads the name of the program's interpreter.
-func (h elfHeader) interp(r *window) (string, error) {
+// segment is a program header.
+type segment struct {
+	kind, flags           uint32
+	offset, address, size uint64 // size is that in the file
+	loaded                uint64 // size in memory
+}
+
+// segments reads the program headers, wherever they stand.
+func (h elfHeader) segments(r *window) ([]segment, error) {
 	size := 32
 	if h.wide {
 		size = 56
 	}
 	if h.phnum == 0 {
-		return "", nil
+		return nil, nil
 	}
 	if h.phnum > maxProgramHeaders || int(h.phsize) < size || int(h.phsize) > 4*size {
-		return "", fmt.Errorf("it has %d program headers of %d bytes", h.phnum, h.phsize)
+		return nil, fmt.Errorf("it has %d program headers of %d bytes", h.phnum, h.phsize)
 	}
 	table := r.at(h.phoff, int(h.phnum)*int(h.phsize))
 	if table == nil {
-		return "", errors.New("its program headers lie outside of it")
+		return nil, errors.New("its program headers lie outside of it")
 	}
-	for i := range int(h.phnum) {
+	out := make([]segment, h.phnum)
+	for i := range out {
 		p := table[i*int(h.phsize):]
-		if h.order.Uint32(p) != elfInterp {
+		word := func(at int) uint64 { return uint64(h.order.Uint32(p[at:])) }
+		if !h.wide {
+			out[i] = segment{kind: h.order.Uint32(p), flags: h.order.Uint32(p[24:]), offset: word(4), address: word(8), size: word(16), loaded: word(20)}
 			continue
 		}
-		offset, length := uint64(h.order.Uint32(p[4:])), uint64(h.order.Uint32(p[16:]))
-		if h.wide {
-			offset, length = h.order.Uint64(p[8:]), h.order.Uint64(p[32:])
+		out[i] = segment{
+			kind: h.order.Uint32(p), flags: h.order.Uint32(p[4:]), offset: h.order.Uint64(p[8:]), address: h.order.Uint64(p[16:]), size: h.order.Uint64(p[32:]),
+			loaded: h.order.Uint64(p[40:]),
 		}
-		if length < 2 || length > maxInterp {
-			return "", fmt.Errorf("its interpreter's name is said to have %d bytes", length)
+		if out[i].offset > math.MaxInt64 || out[i].size > math.MaxInt64 {
+			return nil, errors.New("its segments lie outside of it")
 		}
-		name := r.at(offset, int(length))
+	}
+	return out, nil
+}
+
+// isDebug reports whether a file holds what debuggers read and nothing to run: the interpreter's name of a program is there, and has no bytes.
+func isDebug(segments []segment) bool {
+	loads, empty := 0, 0
+	for _, s := range segments {
+		switch {
+		case s.kind == elfInterp && s.size == 0:
+			return true
+		case s.kind == elfDynamic && s.size == 0 && s.loaded > 0:
+			return true
+		case s.kind == elfLoad:
+			loads++
+			if s.size == 0 && s.flags&elfExec != 0 {
+				empty++
+			}
+		}
+	}
+	return loads > 0 && empty > 0
+}
+
+// interp reads the name of the program's interpreter.
+func interp(r *window, segments []segment) (string, error) {
+	for _, s := range segments {
+		if s.kind != elfInterp {
+			continue
+		}
+		if s.size < 2 || s.size > maxInterp {
+			return "", fmt.Errorf("its interpreter's name is said to have %d bytes", s.size)
+		}
+		name := r.at(s.offset, int(s.size))
 		if name == nil {
 			return "", errors.New("its interpreter's name lies outside of it")
 		}
@@ -235,7 +306,9 @@ func (h elfHeader) readAttributes(r *window, c *Code) {
 		section := found(uint64(h.order.Uint32(s[16:])))
 		arch, hard := parseAttributes(section[:min(int(size), len(section))], h.order)
 		c.HardFloat = c.HardFloat || hard
-		c.Level = armLevel(arch)
+		if !c.Built {
+			c.Level = armLevel(arch)
+		}
 		return
 	}
 }

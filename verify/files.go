@@ -93,7 +93,7 @@ func scanAt(root fs.FS, likely bool, at string) (_ tree, ok bool, _ error) {
 		return nil, false, nil
 	}
 	d := fs.FileInfoToDirEntry(info)
-	if likely && !isLikely(named{d, path.Base(at)}) {
+	if likely && !isLikely(named{d, path.Base(at)}) && !isConfig(at) {
 		return nil, true, nil
 	}
 	e, keep, err := lookAt(root, at, d)
@@ -118,6 +118,7 @@ type keptFile struct {
 	Path       string `json:"p"`
 	Link       string `json:"l,omitempty"` // of a symbolic link
 	Script     string `json:"s,omitempty"`
+	Text       string `json:"t,omitempty"`
 	Executable bool   `json:"x,omitempty"`
 	Code       *Code  `json:"c,omitempty"`
 }
@@ -131,10 +132,10 @@ func (f Files) MarshalJSON() ([]byte, error) {
 		if e.code != nil {
 			interp = e.code.Interp
 		}
-		if !utf8.ValidString(e.path + "/" + e.link + "/" + e.script + "/" + interp) {
+		if !utf8.ValidString(e.path + "/" + e.link + "/" + e.script + e.text + "/" + interp) {
 			return nil, fmt.Errorf("%q is not UTF-8, or leads to what is not", e.path)
 		}
-		out = append(out, keptFile{e.path, e.link, e.script, e.executable, e.code})
+		out = append(out, keptFile{e.path, e.link, e.script, e.text, e.executable, e.code})
 	}
 	return json.Marshal(out)
 }
@@ -147,7 +148,7 @@ func (f *Files) UnmarshalJSON(dt []byte) error {
 	}
 	f.tree = make(tree, len(in))
 	for _, k := range in {
-		e := entry{path: k.Path, kind: file, link: k.Link, script: k.Script, executable: k.Executable, code: k.Code}
+		e := entry{path: k.Path, kind: file, link: k.Link, script: k.Script, text: k.Text, executable: k.Executable, code: k.Code}
 		if k.Link != "" {
 			e.kind = symlink
 		}

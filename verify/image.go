@@ -22,7 +22,7 @@ import (
 const (
 	maxManifest   = 4 << 20  // a manifest or config, in bytes
 	maxLayer      = 64 << 30 // decompressed
-	bombSize      = 2 << 30  // from here on a layer may not be more than bombRatio times what is stored
+	bombSize      = 4 << 30  // from here on a layer may not be more than bombRatio times what is stored
 	bombRatio     = 200
 	maxLayers     = 512
 	maxZstdWindow = 128 << 20

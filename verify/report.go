@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -22,6 +23,8 @@ type Want struct {
 	// Except are patterns of paths that may hold another machine's code, as in a .dockerignore file: "/usr/lib/firmware/**". Nil
 	// means none.
 	Except []string
+	// Inherited says that the base image has the entrypoint and the command that the image has: that it starts nothing that is there is then a warning.
+	Inherited bool
 	// Likely looks only at files that are executable or named like a library: reading any other takes a round trip of some file systems.
 	// Machine code in a file that is neither is then not seen; nothing can start it.
 	Likely bool
@@ -41,6 +44,8 @@ type Report struct {
 	Fitting int `json:"fitting,omitempty"`
 	// Interpreter is what loads the program that the image starts, or else most of its programs; empty if all are static.
 	Interpreter string `json:"interpreter,omitempty"`
+	// Broken says that what the image starts is not there, and that the base image has it so: such an image is not verified.
+	Broken bool `json:"broken,omitempty"`
 	// Refused are the reasons for that verdict, Excepted what an exception allows, and Warnings what is worth a look. Nil means none.
 	Refused  []Finding `json:"refused,omitempty"`
 	Excepted []Finding `json:"excepted,omitempty"`
@@ -90,9 +95,13 @@ type inspection struct {
 	want   Want
 	except *patternmatcher.PatternMatcher
 	roles  roles
-	report Report
-	counts map[string]int
-	interp map[string]int
+	// siblings are the files that fit, started those that the image starts.
+	siblings siblings
+	started  map[string]bool
+	libs     *libraries
+	report   Report
+	counts   map[string]int
+	interp   map[string]int
 }
 
 // inspect judges a root filesystem.
@@ -103,14 +112,21 @@ func (t tree) inspect(c config, want Want) (Report, error) {
 	}
 	in := &inspection{tree: t, want: want, except: except, counts: map[string]int{}, interp: map[string]int{}}
 	in.report.Platform, in.report.Config = want.Platform, c.platform
-	in.checkPlatforms()
-	in.roles = t.rolesOf(c, want.Platform)
-	started := in.checkCommands(c)
-	for _, name := range slices.Sorted(maps.Keys(t)) {
-		if e := t[name]; e.code != nil && !started[name] {
+	in.checkPlatforms(c.noVariant)
+	in.roles, in.siblings, in.libs = t.rolesOf(c, want.Platform), in.findSiblings(), in.newLibraries(c)
+	in.started = in.checkCommands(c)
+	names := slices.Sorted(maps.Keys(t))
+	for _, name := range names {
+		if e := t[name]; e.kind == symlink {
+			in.checkLink(e)
+		}
+	}
+	for _, name := range names {
+		if e := t[name]; e.code != nil && !in.started[name] {
 			in.checkFile(e)
 		}
 	}
+	in.report.Warnings = grouped(in.report.Warnings)
 	in.conclude()
 	return in.report, nil
 }
@@ -132,12 +148,20 @@ func exceptions(patterns []string) (*patternmatcher.PatternMatcher, error) {
 }
 
 // checkPlatforms compares what the config and the index say with what was asked for.
-func (in *inspection) checkPlatforms() {
-	want := in.want.Platform
-	if in.report.Config.IsZero() {
-		in.refuse("", "its config names no platform, and "+want.String()+" was asked for")
-	} else if !sameMachine(in.report.Config, want) {
-		in.refuse("", fmt.Sprintf("its config says %s, and %s was asked for", in.report.Config, want))
+func (in *inspection) checkPlatforms(noVariant bool) {
+	want, asked := in.want.Platform, "was asked for"
+	if in.want.Descriptor == want {
+		asked = "is what the index says"
+	}
+	switch c := in.report.Config; {
+	case c.IsZero():
+		in.refuse("", "its config names no platform, and "+want.String()+" "+asked)
+	case noVariant && c.OS == want.OS && c.Architecture == want.Architecture:
+		if c.Variant != want.Variant {
+			in.warn("", fmt.Sprintf("its config says %s/%s and names no variant, and %s %s", c.OS, c.Architecture, want, asked))
+		}
+	case !sameMachine(c, want):
+		in.refuse("", fmt.Sprintf("its config says %s, and %s %s", c, want, asked))
 	}
 	if d := in.want.Descriptor; !d.IsZero() {
 		in.report.Descriptor = &d
@@ -169,19 +193,45 @@ func (in *inspection) checkFile(e entry) {
 		return
 	}
 	role := in.roles.of(e)
-	if !c.Fits(in.want.Platform) {
-		if c.Format == PE && in.want.Platform.OS != "windows" {
-			return // nothing executes it there
+	switch {
+	case c.Format == PE && in.want.Platform.OS != "windows":
+		return // nothing executes it there
+	case !c.fitsMachine(in.want.Platform):
+		if c.Invalid == "" && in.siblings.has(e.path) {
+			return // its package brings one for each platform
 		}
 		in.sort(e, role != other, false, at, mismatch(c, in.want.Platform))
 		return
 	}
 	in.report.Fitting++
-	if role != executablePath || !e.executable {
+	if role != executablePath {
 		return
 	}
-	if problem := in.loader(c); problem != "" {
+	switch problem := in.loader(c); {
+	case !c.Fits(in.want.Platform):
+		in.sort(e, true, false, at, mismatch(c, in.want.Platform))
+	case problem != "":
 		in.sort(e, true, false, at, problem)
+	default:
+		if lacks, found := in.libs.of(e); found {
+			in.sort(e, false, false, at, lacks.String())
+		}
+	}
+}
+
+// checkLink judges a name in PATH, or in a folder of libraries, that leads to a file elsewhere.
+func (in *inspection) checkLink(e entry) {
+	role := in.roles[parent(e.path)]
+	if role == other {
+		return
+	}
+	to, ok := in.tree.find(e.path)
+	if !ok || to.code == nil || to.code.Object || in.roles.of(to) != other || in.started[to.path] || role == executablePath && !to.executable || isLoader(path.Base(e.path)) {
+		return
+	}
+	if c := *to.code; !c.fitsMachine(in.want.Platform) && (c.Format != PE || in.want.Platform.OS == "windows") && !in.siblings.has(to.path) {
+		in.started[to.path] = true // said once
+		in.sort(to, true, false, "/"+e.path, "leads to /"+to.path+", which "+mismatch(c, in.want.Platform))
 	}
 }
 
@@ -207,10 +257,60 @@ func mismatch(c Code, p platforms.Platform) string {
 		return fmt.Sprintf("is no %s file that can run: %s", c.Format, c.Invalid)
 	}
 	out := fmt.Sprintf("is for %s", c)
+	if c.fitsMachine(p) && !c.Built {
+		out += " by its linker's word, which is the most that any part of it may use"
+	}
 	if p.Variant == "v5" && c.Arch == "arm" && c.HardFloat {
 		out = "passes floating-point numbers in registers, which " + p.String() + " does not have"
 	}
 	return out
+}
+
+// grouped puts what is found of one package, or below one folder, together where it is much.
+func grouped(list []Finding) []Finding {
+	const many = 4
+	type group struct{ folder, machine string }
+	of := func(f Finding) group {
+		if f.Machine == "" || f.Started {
+			return group{}
+		}
+		return group{packageOf(f.Path), f.Machine}
+	}
+	count := map[group]int{}
+	for _, f := range list {
+		count[of(f)]++
+	}
+	var out []Finding
+	said := map[group]bool{}
+	for _, f := range list {
+		g := of(f)
+		if g.folder == "" || count[g] < many {
+			out = append(out, f)
+			continue
+		}
+		if !said[g] {
+			said[g] = true
+			out = append(out, Finding{Path: g.folder, Message: fmt.Sprintf("holds %d files for %s, such as %s", count[g], g.machine, f.Path), Machine: g.machine})
+		}
+	}
+	return out
+}
+
+// packageOf is the folder of the package that a file belongs to, or the one at the top that it lies below.
+func packageOf(name string) string {
+	parts := strings.Split(strings.TrimPrefix(path.Dir(name), "/"), "/")
+	most := min(len(parts), 3) //nolint:mnd // /usr/lib/firmware
+	for i, part := range parts {
+		if part == "node_modules" || part == "site-packages" || part == "dist-packages" {
+			if most = min(i+2, len(parts)); i+1 < len(parts) && strings.HasPrefix(parts[i+1], "@") {
+				most = min(i+3, len(parts)) //nolint:mnd // its scope too
+			}
+		}
+	}
+	if parts[0] == "" {
+		return ""
+	}
+	return "/" + strings.Join(parts[:most], "/")
 }
 
 // loader says what is wrong with a program's interpreter; empty if nothing is, or it has none.
@@ -221,13 +321,23 @@ func (in *inspection) loader(c Code) string {
 	e, ok := in.tree.find(c.Interp)
 	switch {
 	case !ok:
-		return fmt.Sprintf("needs the interpreter %s, which is not in the image; link it statically (CGO_ENABLED=0 with Go), or use a base image that has it", c.Interp)
+		return fmt.Sprintf("needs the interpreter %s, which is not in the image; %suse a base image that has it", c.Interp, statically(c))
 	case e.code == nil:
 		return fmt.Sprintf("needs the interpreter %s, which is no machine code", c.Interp)
 	case !e.code.Fits(in.want.Platform):
 		return fmt.Sprintf("needs the interpreter %s, which is for %s", c.Interp, e.code)
 	case c.Arch != e.code.Arch:
 		return fmt.Sprintf("is for %s and needs the interpreter %s, which is for %s", c, c.Interp, e.code)
+	}
+	return ""
+}
+
+// statically is what helps with a program of Go's, which need not be linked with libraries.
+func statically(c Code) string {
+	if c.Built || len(c.Needs) > 0 && !slices.ContainsFunc(c.Needs, func(s string) bool {
+		return !strings.HasPrefix(s, "libc.") && !strings.HasPrefix(s, "libpthread.") && !strings.HasPrefix(s, "libresolv.")
+	}) {
+		return "link it statically (CGO_ENABLED=0 with Go), or "
 	}
 	return ""
 }
@@ -265,7 +375,7 @@ func (r *Report) decide() {
 	switch {
 	case len(r.Refused) > 0:
 		r.Verdict = Refused
-	case len(r.Excepted) > 0:
+	case len(r.Excepted) > 0 || r.Broken:
 		r.Verdict = Excepted
 	case r.Fitting > 0:
 		r.Verdict = Verified

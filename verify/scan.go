@@ -60,7 +60,7 @@ func (l *layer) scan(name string, h *tar.Header, r io.Reader) error {
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
-		e, keep, err := readFile(r, h.Size, h.Mode&0o111 != 0)
+		e, keep, err := readFile(r, name, h.Size, h.Mode&0o111 != 0)
 		if err != nil {
 			return err
 		}
@@ -84,8 +84,16 @@ func (l *layer) scan(name string, h *tar.Header, r io.Reader) error {
 	return nil
 }
 
-// readFile looks at a file's beginning. It is kept if it can be run or holds machine code.
-func readFile(r io.Reader, size int64, executable bool) (entry, bool, error) {
+// maxText is how much is kept of a script that a shell runs, and of a loader's configuration, in bytes.
+const maxText = 16 << 10
+
+// isConfig reports whether a file tells a loader where libraries lie, or which to load.
+func isConfig(name string) bool {
+	return name == "etc/ld.so.conf" || name == "etc/ld.so.preload" || strings.HasPrefix(name, "etc/ld.so.conf.d/") || strings.HasPrefix(name, "etc/ld-musl-")
+}
+
+// readFile looks at a file's beginning. It is kept if it can be run, holds machine code or is a loader's configuration.
+func readFile(r io.Reader, name string, size int64, executable bool) (entry, bool, error) {
 	e := entry{kind: file, executable: executable}
 	var buf [headSize]byte
 	n, err := io.ReadFull(r, buf[:])
@@ -98,14 +106,16 @@ func readFile(r io.Reader, size int64, executable bool) (entry, bool, error) {
 	head := buf[:n]
 	format := recognise(head)
 	script := bytes.HasPrefix(head, []byte("#!"))
-	if format == 0 && (!script || !executable) {
+	config := isConfig(name)
+	if format == 0 && (!script || !executable) && !config {
+		e.empty = size == 0
 		return e, executable, nil
 	}
 	w := newWindow(head, r)
 	defer w.close()
 	switch format {
 	case ELF:
-		c := readELF(w)
+		c := readELF(w, size)
 		e.code = &c
 	case PE:
 		if c, ok := readPE(w); ok {
@@ -114,20 +124,38 @@ func readFile(r io.Reader, size int64, executable bool) (entry, bool, error) {
 	case MachO:
 		c := readMachO(w)
 		e.code = &c
-	default:
-		e.script = interpreterOf(w.most(maxScript))
+	case 0:
+		if script {
+			e.script = scriptLine(w.most(maxScript))
+		}
+		if size <= maxText && (config || runByShell(e.script)) {
+			e.text = string(w.most(int(size)))
+		}
 	}
-	return e, executable || e.code != nil, nil
+	return e, executable || e.code != nil || config, nil
 }
 
-// interpreterOf is what the #! line names.
-func interpreterOf(head []byte) string {
+// scriptLine is the #! line as Linux reads it: to the end of the line, and no further than maxScript bytes.
+func scriptLine(head []byte) string {
 	line, _, _ := bytes.Cut(bytes.TrimPrefix(head, []byte("#!")), []byte("\n"))
-	words := strings.Fields(string(line))
-	if len(words) == 0 {
-		return ""
+	return strings.Trim(string(line), " \t\x00")
+}
+
+// interpreter splits a #! line into the interpreter and the one argument that it may get.
+func interpreter(line string) (name, arg string) {
+	if i := strings.IndexAny(line, " \t\x00"); i >= 0 {
+		return line[:i], strings.Trim(line[i:], " \t\x00")
 	}
-	return words[0]
+	return line, ""
+}
+
+// runByShell reports whether a #! line names a shell whose language is read.
+func runByShell(line string) bool {
+	name, arg := interpreter(line)
+	if path.Base(name) == "env" {
+		name, _ = interpreter(arg)
+	}
+	return isShell(name)
 }
 
 // linkEntry is a directory entry that knows where the link it stands for leads.
@@ -156,7 +184,7 @@ func lookAt(root fs.FS, name string, d fs.DirEntry) (_ entry, keep bool, err err
 		return entry{}, false, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	e, keep, err := readFile(f, info.Size(), info.Mode()&0o111 != 0)
+	e, keep, err := readFile(f, name, info.Size(), info.Mode()&0o111 != 0)
 	e.path = name
 	return e, keep, err
 }

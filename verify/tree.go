@@ -10,7 +10,7 @@ import (
 
 // Bounds of what is kept of an image.
 const (
-	maxEntries = 1_000_000
+	maxEntries = 1_250_000
 	maxKept    = 500_000
 	maxNames   = 64 << 20 // bytes
 	maxLinks   = 40       // followed for one path, as Linux does
@@ -31,10 +31,11 @@ const (
 type entry struct {
 	path string // clean, without a leading slash
 	kind kind
-	// link is a link's target; script what the #! line of a script names.
-	link, script string
-	executable   bool
-	code         *Code
+	// link is a link's target; script the #! line of a script without these two characters; text what a script of a shell holds, or a loader's configuration.
+	link, script, text string
+	executable         bool
+	empty              bool // it has no bytes
+	code               *Code
 }
 
 // tree is a root filesystem.
@@ -72,7 +73,7 @@ func (l *layer) tick() error {
 }
 
 func (l *layer) add(e entry) error {
-	l.names += len(e.path) + len(e.link) + len(e.script)
+	l.names += len(e.path) + len(e.link) + len(e.script) + len(e.text)
 	switch {
 	case len(l.entries) >= maxKept:
 		return &LimitError{"links and programs in a layer", maxKept}
@@ -106,7 +107,7 @@ func (l *layer) hides(name string) bool {
 }
 
 // apply puts a layer on top of a filesystem: first what it hides (OCI image spec, "Whiteouts": they apply to the layers below only), then what it
-// brings. base marks what it brings as the base image's.
+// brings. Links among the directories of a name are followed as whoever unpacks the layer does: the lower layers' links that this one does not replace, and its own.
 func (t tree) apply(l *layer) error {
 	hidden := map[string]bool{} // whole, with all below
 	emptied := map[string]bool{}
@@ -116,19 +117,43 @@ func (t tree) apply(l *layer) error {
 			hidden[t.place(e.path)] = true
 		case opaque:
 			emptied[t.dir(e.path)] = true
-		case file, symlink, hardlink:
+		case symlink, file, hardlink:
+		}
+	}
+	t.remove(hidden, emptied)
+	for name, e := range t { // a directory takes the place of a link, and a link that of a directory
+		if _, dir := l.dirs[l.hash(name)]; dir && e.kind == symlink {
+			delete(t, name)
+		}
+	}
+	brought := map[string]bool{}
+	for _, e := range l.entries {
+		if e.kind == symlink {
+			brought[t.place(e.path)] = true
+		}
+	}
+	t.remove(brought, nil)
+	for _, e := range l.entries {
+		if e.kind == symlink {
+			e.path = t.place(e.path)
+			t[e.path] = e
+		}
+	}
+	clear(hidden)
+	for _, e := range l.entries {
+		if e.kind == file || e.kind == hardlink {
 			hidden[t.place(e.path)] = true
 		}
 	}
 	for name := range t {
-		if hidden[name] || emptied[""] || l.hides(name) || below(name, hidden) || below(name, emptied) {
+		if !brought[name] && (hidden[name] || below(name, hidden) || l.hides(name)) || t.hiddenThrough(name, l) {
 			delete(t, name)
 		}
 	}
 	for _, e := range l.entries {
 		at := t.place(e.path)
 		switch e.kind {
-		case whiteout, opaque:
+		case whiteout, opaque, symlink:
 			continue
 		case hardlink:
 			target, ok := t[t.place(e.link)]
@@ -136,7 +161,7 @@ func (t tree) apply(l *layer) error {
 				continue // a file that is not kept
 			}
 			e = target
-		case file, symlink:
+		case file:
 		}
 		e.path = at
 		t[at] = e
@@ -145,6 +170,39 @@ func (t tree) apply(l *layer) error {
 		return &LimitError{"links and programs", maxKept}
 	}
 	return nil
+}
+
+// remove takes away what is in a set, and what is below a path of either.
+func (t tree) remove(whole, emptied map[string]bool) {
+	if len(whole)+len(emptied) == 0 {
+		return
+	}
+	for name := range t {
+		if whole[name] || emptied[""] || below(name, whole) || below(name, emptied) {
+			delete(t, name)
+		}
+	}
+}
+
+// systemLinks are links to directories through which layers commonly write.
+var systemLinks = []string{"bin", "sbin", "lib", "lib64", "lib32", "libx32", "var/run", "usr/tmp"}
+
+// hiddenThrough reports whether the layer has something else by a name of a file that leads through a link to its directory.
+func (t tree) hiddenThrough(name string, l *layer) bool {
+	if len(l.others) == 0 {
+		return false
+	}
+	for _, link := range systemLinks {
+		if e, ok := t[link]; !ok || e.kind != symlink {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(name, t.dir(link)+"/"); ok {
+			if _, other := l.others[l.hash(link+"/"+rest)]; other {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // below reports whether one of a path's directories is in a set.

@@ -123,7 +123,7 @@ func (w *walk) do(t task) (outcome, error) {
 				return out, prefixed(next.name, err)
 			}
 			out.keep = append(out.keep, e)
-		case d.Type().IsRegular() && (!w.likely || isLikely(d)):
+		case d.Type().IsRegular() && (!w.likely || isLikely(d) || isConfig(next.name)):
 			out.found = append(out.found, next)
 		}
 	}
@@ -144,7 +144,7 @@ func (w *walk) add(o outcome) error {
 	}
 	w.waiting = append(w.waiting, o.found...)
 	for _, e := range o.keep {
-		w.names += len(e.path) + len(e.link) + len(e.script)
+		w.names += len(e.path) + len(e.link) + len(e.script) + len(e.text)
 		w.tree[e.path] = e
 	}
 	switch {

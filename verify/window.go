@@ -15,6 +15,8 @@ const windowSize = 64 << 10
 type window struct {
 	r   *bufio.Reader
 	pos uint64
+	// kept is the beginning of a stream, as far as it was passed over: what lies there can be looked at again.
+	kept []byte
 	// any is the same file where it can be read anywhere; nil if it is a stream.
 	any io.ReaderAt
 }
@@ -33,11 +35,42 @@ func newWindow(head []byte, rest io.Reader) *window {
 func (w *window) close() {
 	w.r.Reset(nil)
 	buffers.Put(w.r)
+	if cap(w.kept) > 0 {
+		prefixes.Put(&w.kept)
+	}
 }
 
-// at returns n bytes from an offset, valid until the next call; nil if they are not in the file, or lie behind.
+// maxKeptPrefix is how much of a stream's beginning can be looked at again, in bytes: the names that a program is linked with stand there, and the table that
+// tells which of them are meant stands behind its code.
+const maxKeptPrefix = 4 << 20
+
+var prefixes = sync.Pool{New: func() any { return new([]byte) }}
+
+// keep notes what is passed over, while it is the file's beginning.
+func (w *window) keep(n int) {
+	if w.any != nil || uint64(len(w.kept)) != w.pos || len(w.kept) >= maxKeptPrefix {
+		return
+	}
+	if w.kept == nil {
+		w.kept = (*prefixes.Get().(*[]byte))[:0] //nolint:forcetypeassert // as above
+	}
+	b, _ := w.r.Peek(min(n, maxKeptPrefix-len(w.kept)))
+	w.kept = append(w.kept, b...)
+}
+
+// at returns n bytes from an offset, valid until the next call; nil if they are not in the file, or lie behind what can still be looked at.
 func (w *window) at(offset uint64, n int) []byte {
-	if offset < w.pos || n < 0 || n > windowSize || offset > math.MaxInt64 {
+	switch {
+	case n < 0 || n > windowSize || offset > math.MaxInt64:
+		return nil
+	case offset+uint64(n) <= uint64(len(w.kept)):
+		return w.kept[offset:][:n]
+	case w.any != nil && (offset < w.pos || offset-w.pos+uint64(n) > windowSize):
+		if b := w.anywhere(offset, n); len(b) == n {
+			return b
+		}
+		return nil
+	case offset < w.pos:
 		return nil
 	}
 	ahead := offset - w.pos
@@ -60,9 +93,27 @@ func (w *window) most(n int) []byte {
 	return b
 }
 
+// tail is what there is from an offset on, up to n bytes: less at a file's end, or where what was kept ends.
+func (w *window) tail(offset uint64, n int) []byte {
+	switch {
+	case offset < uint64(len(w.kept)):
+		return w.kept[offset:][:min(uint64(n), uint64(len(w.kept))-offset)] //nolint:gosec // not negative
+	case w.any != nil:
+		return w.anywhere(offset, n)
+	case offset < w.pos:
+		return nil
+	}
+	if w.at(offset, 1) == nil {
+		return nil
+	}
+	b := w.most(int(min(windowSize, offset-w.pos+uint64(n)))) //nolint:gosec // not negative
+	return b[min(offset-w.pos, uint64(len(b))):]
+}
+
 func (w *window) skip(n uint64) bool {
 	for n > 0 {
-		step := min(n, 1<<30)
+		step := min(n, windowSize)
+		w.keep(int(step))
 		done, err := w.r.Discard(int(step))
 		w.pos += uint64(done) //nolint:gosec // not negative
 		if err != nil {

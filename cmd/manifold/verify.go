@@ -173,17 +173,22 @@ func machines(list []verify.Machine) string {
 
 // refusal is an error if any image is refused.
 func refusal(all []verified) error {
-	n := 0
+	n, except := 0, ""
 	for _, v := range all {
 		if v.Verdict == verify.Refused {
 			n++
+		}
+		for _, f := range v.Refused {
+			if except == "" && f.Path != "" && f.Machine != "" && !f.Started {
+				except = fmt.Sprintf("; --verify-except %s allows a file that is meant to be there", printable(f.Path))
+			}
 		}
 	}
 	switch {
 	case n == 0:
 		return nil
 	case len(all) == 1:
-		return errors.New("the image is refused")
+		return errors.New("the image is refused" + except)
 	}
-	return fmt.Errorf("%d of %d images are refused", n, len(all))
+	return fmt.Errorf("%d of %d images are refused%s", n, len(all), except)
 }

@@ -108,6 +108,8 @@ func (w *walker) forgetCall(st *state, n *syntax.CallExpr) []*syntax.Stmt {
 	}
 	name := n.Args[0].Lit()
 	switch name {
+	case "eval":
+		return w.evaluated(n)
 	case "cd", "pushd", "popd":
 		st.dir = Unknown
 	case "read", "mapfile", "readarray", "getopts", "unset", "printf":
@@ -124,6 +126,32 @@ func (w *walker) forgetCall(st *state, n *syntax.CallExpr) []*syntax.Stmt {
 		st.stops = either
 	}
 	return st.funcs.bodies(name)
+}
+
+// evaluated is the script that eval runs, as far as its words are written out; what is not stands for a name.
+func (w *walker) evaluated(n *syntax.CallExpr) []*syntax.Stmt {
+	var text strings.Builder
+	for _, word := range n.Args[1:] {
+		syntax.Walk(word, func(n syntax.Node) bool {
+			switch n := n.(type) {
+			case *syntax.Lit:
+				text.WriteString(unescape(n.Value))
+			case *syntax.SglQuoted:
+				text.WriteString(n.Value)
+			case *syntax.ParamExp, *syntax.CmdSubst, *syntax.ArithmExp:
+				text.WriteString("x")
+				return false
+			}
+			return true
+		})
+		text.WriteByte(' ')
+	}
+	s, err := Parse(text.String())
+	if err != nil {
+		w.problemf(n, "runs eval in a loop")
+		return nil
+	}
+	return s.file.Stmts
 }
 
 // forgetArithm makes unknown what an arithmetic expression may assign.

@@ -47,6 +47,8 @@ type Options struct {
 	Dir string
 	// Errexit says that the shell was begun with -e: a command that fails ends it.
 	Errexit bool
+	// Open says that others than Vars may be set, to anything; else they are unset.
+	Open bool
 	// Bash says that the shell is bash. Otherwise it is sh, which may be another one.
 	Bash bool
 	// Output tells what a command in a substitution prints, without the last newline, where that is known. Nil means nobody

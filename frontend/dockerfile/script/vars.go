@@ -21,6 +21,7 @@ type begin struct {
 	// asked holds what was asked for while the script is read, nil before and after that. all: everything was asked for.
 	asked map[string]variable
 	all   bool
+	open  bool // others may be set
 }
 
 func (b *begin) get(name string) variable {
@@ -29,6 +30,9 @@ func (b *begin) get(name string) variable {
 	}
 	value, ok := b.vars[name]
 	v := variable{value: value, set: ok, exported: ok}
+	if !ok && b.open {
+		v = variable{value: Unknown, set: true, perhaps: true}
+	}
 	if b.asked != nil {
 		b.asked[name] = v
 	}

@@ -19,14 +19,14 @@ func (s *Script) Read(opt Options) Reading {
 		return r
 	}
 	w := &walker{opt: opt, bash: opt.Bash}
-	from := &begin{vars: opt.Vars, asked: map[string]variable{}}
+	from := &begin{vars: opt.Vars, open: opt.Open, asked: map[string]variable{}}
 	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
 	if w.bash {
 		w.begins(st, s.file)
 	}
 	w.stmts(st, s.file.Stmts)
 	w.readTraps(st, s.file.Stmts)
-	if !from.all {
+	if !from.all && !opt.Open {
 		s.known.add(remembered{dir: opt.Dir, errexit: opt.Errexit, bash: opt.Bash, asked: from.asked, outputs: w.outputs, files: w.asked, reading: w.out})
 	}
 	return w.out.from(opt.Vars)
@@ -35,7 +35,7 @@ func (s *Script) Read(opt Options) Reading {
 // ReadArgs reads a command that is given by its words, without a shell, as the exec form of RUN gives it.
 func ReadArgs(words []string, opt Options) Reading {
 	w := &walker{opt: opt, bash: opt.Bash, within: &span{}}
-	st := &state{vars: vars{begin: &begin{vars: opt.Vars}}, dir: opt.Dir, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
+	st := &state{vars: vars{begin: &begin{vars: opt.Vars, open: opt.Open}}, dir: opt.Dir, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
 	if len(words) > 0 && !w.executed(st, &syntax.Lit{}, words) && !w.through(st, st, &syntax.Lit{}, words, files{}) {
 		w.emit(st, &syntax.Lit{}, words, files{})
 	}
