@@ -248,8 +248,10 @@ func (w *walker) stmt(st *state, s *syntax.Stmt) outcome {
 }
 
 func (w *walker) statement(st *state, s *syntax.Stmt) outcome {
+	if !w.bash && slices.ContainsFunc(s.Redirs, func(r *syntax.Redirect) bool { return r.Op == syntax.RdrAll || r.Op == syntax.AppAll }) {
+		w.problemf(s, "uses &>, which some shells read as the end of a command in the background")
+	}
 	io := w.redirections(st, s.Redirs)
-	before := *st
 	var o outcome
 	if call, ok := s.Cmd.(*syntax.CallExpr); ok {
 		o = w.call(st, call, io)
@@ -259,18 +261,7 @@ func (w *walker) statement(st *state, s *syntax.Stmt) outcome {
 		}
 		o = w.compound(st, s, io)
 	}
-	if slices.ContainsFunc(s.Redirs, func(r *syntax.Redirect) bool { return r.Op == syntax.RdrAll || r.Op == syntax.AppAll }) {
-		return w.tried(st, before, o).orBegun(w.bash)
-	}
 	return o
-}
-
-// orBegun is how a command ends that other shells than bash may run in the background.
-func (o outcome) orBegun(bash bool) outcome {
-	if bash {
-		return o
-	}
-	return either
 }
 
 const tooMany = "holds more than is read"
