@@ -1,7 +1,7 @@
 # Everything here needs Go, git and root; what else is missing is built or installed on the way.
 SANDBOX = go run ./integration/cmd/sandbox
 
-.PHONY: help toolchains demo test unit race lint vuln conformance bench differential corpus nightly image fuzz
+.PHONY: help toolchains demo test unit race lint vuln conformance bench differential corpus gate-corpus nightly image fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -51,8 +51,12 @@ fuzz: ## each fuzz target for a minute
 differential: ## every differential case, built moved and emulated, and every story
 	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 360m ./integration -run 'TestMovedIsWhatEmulationMakes|TestSourcesAreBuilt|TestProjectsAreBuilt|TestAccelerated|TestSameBytes|TestStories'
 
+gate-corpus: ## the gate's verdicts on images of Debian's packages, whole and broken, against the recorded ones
+	@$(SANDBOX) true
+	go run ./integration/gate
+
 corpus: ## plan every Dockerfile below DIR, with reasons, counts and times
 	@go run ./integration/cmd/corpus $(DIR)
 
-nightly: differential ## what is slow: every differential case, and 100,000 scripts against real shells
+nightly: differential gate-corpus ## what is slow: every differential case, and 100,000 scripts against real shells
 	MANIFOLD_SCRIPTS=100000 MANIFOLD_SEED=$$(date +%Y%m%d) go test -timeout 12h ./frontend/dockerfile/script -run "Test.*AgainstShells"

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -115,7 +116,25 @@ func (r *Reader) Image(ctx context.Context, manifest ocispec.Descriptor, want Wa
 			return Report{}, err
 		}
 	}
-	return t.inspect(readConfig(image), want)
+	report, err := t.inspect(readConfig(image), want)
+	if err == nil {
+		report.checkDiffIDs(image.RootFS.DiffIDs, read)
+	}
+	return report, err
+}
+
+// checkDiffIDs holds what the layers' plain streams are against what the config says (OCI image spec, "Layer DiffID"). No engine unpacks an image where they differ.
+func (r *Report) checkDiffIDs(ids []digest.Digest, layers []*layer) {
+	if len(ids) != len(layers) {
+		r.Refused = append(r.Refused, Finding{Message: fmt.Sprintf("its config lists %d layers, and its manifest %d", len(ids), len(layers))})
+	} else {
+		for i, l := range layers {
+			if ids[i] != l.diffID {
+				r.Refused = append(r.Refused, Finding{Message: fmt.Sprintf("layer %d unpacks to %s, and its config says %s", i+1, l.diffID, ids[i])})
+			}
+		}
+	}
+	r.decide()
 }
 
 // readJSON reads a small blob and checks its digest.
@@ -164,11 +183,14 @@ func readLayer(ctx context.Context, from Fetcher, desc ocispec.Descriptor) (_ *l
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, plain.Close()) }()
-	l, err := scanLayer(ctx, &bounded{r: plain, stored: stored})
+	diff := newSumming()
+	whole := io.TeeReader(&bounded{r: plain, stored: stored}, diff)
+	l, err := scanLayer(ctx, whole)
 	if err == nil {
 		// Behind the archive's end there may be padding, and behind that more of the blob.
-		_, err = io.Copy(io.Discard, &bounded{r: plain, stored: stored})
+		_, err = io.Copy(io.Discard, whole)
 	}
+	diffID := diff.digest()
 	if err == nil {
 		_, err = io.Copy(io.Discard, stored)
 	}
@@ -178,6 +200,7 @@ func readLayer(ctx context.Context, from Fetcher, desc ocispec.Descriptor) (_ *l
 	if !sum.Verified() {
 		return nil, errDigest
 	}
+	l.diffID = diffID
 	return l, nil
 }
 

@@ -85,11 +85,23 @@ func (s store) put(mediaType string, v any) ocispec.Descriptor {
 
 func (s store) image(p platforms.Platform, config ocispec.ImageConfig, layers ...[]byte) ocispec.Descriptor {
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest}
-	m.Config = s.put(ocispec.MediaTypeImageConfig, ocispec.Image{Platform: p.OCI(), Config: config})
+	img := ocispec.Image{Platform: p.OCI(), Config: config}
 	for _, l := range layers {
 		m.Layers = append(m.Layers, s.put(ocispec.MediaTypeImageLayerGzip, l))
+		img.RootFS.DiffIDs = append(img.RootFS.DiffIDs, diffID(l))
 	}
+	m.Config = s.put(ocispec.MediaTypeImageConfig, img)
 	return s.put(ocispec.MediaTypeImageManifest, m)
+}
+
+// diffID is the digest of a layer's plain stream; of what cannot be read, that of nothing.
+func diffID(dt []byte) digest.Digest {
+	plain, err := decompress(bytes.NewReader(dt))
+	if err != nil {
+		return digest.FromBytes(nil)
+	}
+	dt, _ = io.ReadAll(io.LimitReader(plain, 1<<24)) // one that is larger is not read to its end
+	return digest.FromBytes(dt)
 }
 
 func gz(dt []byte) []byte {

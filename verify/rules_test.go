@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -141,6 +142,40 @@ func TestRules(t *testing.T) {
 				if !ok {
 					t.Errorf("%s: (-want +got)\n%s", kind, cmp.Diff(list.want, said(Report{Refused: list.got})))
 				}
+			}
+		})
+	}
+}
+
+// TestDiffIDs verifies an image whose layer unpacks to other bytes than its config says, and one that lists too few.
+func TestDiffIDs(t *testing.T) {
+	t.Parallel()
+	arm64 := parsed(t, "linux/arm64")
+	for _, tc := range []struct {
+		name string
+		ids  []digest.Digest
+		says string
+	}{
+		{name: "other bytes", ids: []digest.Digest{digest.FromString("x")}, says: "layer 1 unpacks to " + digest.FromBytes(alpine).String() + ", and its config says " + digest.FromString("x").String()},
+		{name: "none", says: "its config lists 0 layers, and its manifest 1"},
+		{name: "the right ones", ids: []digest.Digest{digest.FromBytes(alpine)}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := store{}
+			img := ocispec.Image{Platform: arm64.OCI(), RootFS: ocispec.RootFS{Type: "layers", DiffIDs: tc.ids}}
+			m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{s.put(ocispec.MediaTypeImageLayerGzip, gz(alpine))}}
+			m.Config = s.put(ocispec.MediaTypeImageConfig, img)
+			report, err := NewReader(s).Image(t.Context(), s.put(ocispec.MediaTypeImageManifest, m), Want{Platform: arm64})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if len(report.Refused) > 0 {
+				got = report.Refused[0].Message
+			}
+			if got != tc.says {
+				t.Errorf("%q, want %q", got, tc.says)
 			}
 		})
 	}

@@ -6,6 +6,8 @@ import (
 	"hash/maphash"
 	"path"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Bounds of what is kept of an image.
@@ -45,6 +47,7 @@ type tree map[string]entry
 type layer struct {
 	entries []entry
 	names   int // bytes of them
+	diffID  digest.Digest
 	// others and dirs are hashes of the names of all files that are not kept, and of all directories: they hide what lies below.
 	others, dirs map[uint64]struct{}
 	seed         maphash.Seed

@@ -172,12 +172,28 @@ func (r release) roots(ctx context.Context, work, arch string) (map[string]strin
 		if err := unpackDebs(ctx, debs, root); err != nil {
 			return nil, err
 		}
-		if err := settle(root, k.name == "base"); err != nil {
+		if err := errors.Join(settle(root, k.name == "base"), prune(root)); err != nil {
 			return nil, fmt.Errorf("%s for %s: %w", k.name, arch, err)
 		}
 		out[k.name] = root
 	}
 	return out, nil
+}
+
+// DebianRoot unpacks packages of a suite of Debian's, with all that they depend on, as dpkg would have, their scripts apart, for one of Debian's architectures. It
+// returns the folder, which lies below work.
+func DebianRoot(ctx context.Context, work, suite, arch string, packages ...string) (string, error) {
+	name := strings.ReplaceAll(strings.Join(append([]string{suite, arch}, packages...), "-"), "/", "-")
+	a := apt{dir: filepath.Join(work, name[:min(len(name), 100)]), lists: filepath.Join(work, "lists-"+suite+"-"+arch), arch: arch, suite: suite} //nolint:mnd // names of files are bounded
+	debs, err := a.withDependencies(ctx, append(strings.Fields(basePackages), packages...)...)
+	if err != nil {
+		return "", err
+	}
+	root := filepath.Join(a.dir, "x")
+	if err := unpackDebs(ctx, debs, root); err != nil {
+		return "", err
+	}
+	return root, settle(root, true)
 }
 
 // below lists the kinds that a kind lies on.
@@ -211,6 +227,11 @@ func settle(root string, whole bool) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// prune takes away what no program needs.
+func prune(root string) error {
 	for _, pattern := range pruned {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
