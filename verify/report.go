@@ -97,6 +97,7 @@ type inspection struct {
 	roles  roles
 	// siblings are the files that fit, started those that the image starts.
 	siblings siblings
+	bundles  bundles
 	started  map[string]bool
 	libs     *libraries
 	report   Report
@@ -113,7 +114,7 @@ func (t tree) inspect(c config, want Want) (Report, error) {
 	in := &inspection{tree: t, want: want, except: except, counts: map[string]int{}, interp: map[string]int{}}
 	in.report.Platform, in.report.Config = want.Platform, c.platform
 	in.checkPlatforms(c.noVariant)
-	in.roles, in.siblings, in.libs = t.rolesOf(c, want.Platform), in.findSiblings(), in.newLibraries(c)
+	in.roles, in.siblings, in.bundles, in.libs = t.rolesOf(c, want.Platform), in.findSiblings(), in.findBundles(), in.newLibraries(c)
 	in.started = in.checkCommands(c)
 	names := slices.Sorted(maps.Keys(t))
 	for _, name := range names {
@@ -200,7 +201,11 @@ func (in *inspection) checkFile(e entry) {
 		if c.Invalid == "" && in.siblings.has(e.path) {
 			return // its package brings one for each platform
 		}
-		in.sort(e, role != other, false, at, mismatch(c, in.want.Platform))
+		matters := role != other
+		if runTimeLoads(e.path) { // which asks for those of its own system, and of the bundle's for its own machine
+			matters = (c.OS == "" || c.OS == in.want.Platform.OS) && !in.bundles.has(e.path)
+		}
+		in.sort(e, matters, false, at, mismatch(c, in.want.Platform))
 		return
 	}
 	in.report.Fitting++

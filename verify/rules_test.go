@@ -81,7 +81,12 @@ func TestRules(t *testing.T) {
 		{name: "wrapper and entry script", config: ocispec.ImageConfig{Entrypoint: []string{"/usr/bin/tini", "--", "/entry.sh"}, Cmd: []string{"/opt/server"}},
 			layers: []files{{{name: "usr/bin/tini", data: arm64Static}, {name: "entry.sh", data: script("#!/bin/sh\nset -e\nexec \"$@\"\n")}, {name: "opt/server", data: arm64Static}}}, verdict: Verified},
 
+		{name: "prebuilt for some", layers: []files{{plain("srv/node_modules/bufferutil/prebuilds/linux-x64/bufferutil.node", amd64Library),
+			plain("srv/node_modules/bufferutil/prebuilds/darwin-x64/bufferutil.node", []byte("\xcf\xfa\xed\xfe\x07\x00\x00\x01\x03\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"))}},
+			verdict: Verified, warned: []string{"/srv/node_modules/bufferutil/prebuilds/darwin-x64/bufferutil.node is for darwin/amd64", "/srv/node_modules/bufferutil/prebuilds/linux-x64/bufferutil.node is for amd64"}},
+
 		// Wrong.
+		{name: "installed for another machine", layers: []files{{plain("srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node", amd64Library)}}, verdict: Refused, refused: []string{"/srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node is for amd64"}},
 		{name: "a link in PATH", layers: []files{{{name: "usr/bin/tool", link: "/opt/tool/bin/tool"}, {name: "opt/tool/bin/tool", data: amd64Static}}}, verdict: Refused, refused: []string{"/usr/bin/tool leads to /opt/tool/bin/tool, which is for amd64"}},
 		{name: "an entry script's command", config: ocispec.ImageConfig{Entrypoint: []string{"/entry.sh"}}, layers: []files{{{name: "entry.sh", data: script("#!/bin/sh\nset -e\nmkdir -p /data\nexec /app/dist/server --port 80\n")}, {name: "app/dist/server", data: amd64Static}}},
 			verdict: Refused, refused: []string{"/app/dist/server (command) is for amd64"}},

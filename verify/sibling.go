@@ -60,6 +60,36 @@ func isWord(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
 // siblings are where the files lie that fit, by what they are called without their platform.
 type siblings map[string][]string
 
+// bundles are the machines for which there are files of one name but for their platform: a package that brings several chooses by itself, and does without where
+// there is none for the platform at hand.
+type bundles map[string][]string
+
+func (in *inspection) findBundles() bundles {
+	out := bundles{}
+	for name, e := range in.tree {
+		if e.code == nil || e.code.Object || e.code.Arch == "" || e.code.Invalid != "" {
+			continue
+		}
+		key, named := place(name)
+		if folder, _ := platformFolder(key, name); folder != "" {
+			key = folder
+		}
+		if machine := e.code.OS + "/" + e.code.Arch; named && !slices.Contains(out[key], machine) {
+			out[key] = append(out[key], machine)
+		}
+	}
+	return out
+}
+
+// has reports whether a file is one of several that its package brings.
+func (b bundles) has(name string) bool {
+	key, named := place(name)
+	if folder, _ := platformFolder(key, name); folder != "" {
+		key = folder
+	}
+	return named && len(b[key]) > 1
+}
+
 func (in *inspection) findSiblings() siblings {
 	out := siblings{}
 	for name, e := range in.tree {

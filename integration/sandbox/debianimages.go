@@ -196,6 +196,15 @@ func DebianRoot(ctx context.Context, work, suite, arch string, packages ...strin
 	return root, settle(root, true)
 }
 
+// NPM installs packages of npm's below a folder, for whatever machine they are, without their scripts.
+func NPM(ctx context.Context, dir string, packages ...string) error {
+	if err := install(ctx, map[string]string{"npm": "npm"}); err != nil {
+		return err
+	}
+	_, err := run(ctx, command{Args: append([]string{"npm", "install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--force"}, packages...)})
+	return err
+}
+
 // below lists the kinds that a kind lies on.
 func (r release) below(name string) []string {
 	for _, image := range r.images {
