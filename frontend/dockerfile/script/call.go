@@ -96,7 +96,12 @@ func (w *walker) run(st, env *state, n syntax.Node, words []string, io files) ou
 			w.setVar(st, words[2], Unknown)
 		}
 		return success
-	case "let", "select", "enable", "source", ".":
+	case "source", ".": // a shell leaves where it cannot read the file (POSIX, 2.8.1)
+		if !st.fatal {
+			st.certain, st.left = false, true
+		}
+		return either
+	case "let", "select", "enable":
 		return either
 	case "grep", "egrep", "fgrep", "cmp", "diff", "which", "type", "hash":
 		return either
