@@ -154,7 +154,7 @@ func prepare(ctx context.Context, r Registry, m Move, several bool, seen func(st
 		return err
 	}
 	if several {
-		if _, err := repo.PutManifest(ctx, m.Descriptor.Digest.String(), m.Descriptor, m.Raw); err != nil {
+		if err := repo.PutReferrer(ctx, m.Descriptor.Digest.String(), m.Descriptor, m.Raw); err != nil {
 			return err
 		}
 	}
@@ -238,7 +238,7 @@ func move(ctx context.Context, r Registry, m Move) error {
 	if err != nil {
 		return err
 	}
-	if _, err := repo.PutManifest(ctx, object(named), m.Descriptor, m.Raw); err != nil {
+	if err := repo.PutReferrer(ctx, object(named), m.Descriptor, m.Raw); err != nil {
 		return afterwards(ctx, repo, named, m, err)
 	}
 	var last digest.Digest

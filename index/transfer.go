@@ -231,15 +231,18 @@ const (
 )
 
 func (s *repositorySink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
+	session := ""
 	if _, isNew := p.made[desc.Digest]; !isNew && s.sameRegistry(p) {
 		from := p.from.repo.Path()
 		if from == s.repo.Path() && !s.repo.Mirrored() {
 			return howExists, nil
 		}
 		if from != s.repo.Path() {
-			if mounted, err := s.repo.Mount(ctx, desc.Digest, from); err != nil || mounted {
+			mounted, offered, err := s.repo.Mount(ctx, desc.Digest, from)
+			if err != nil || mounted {
 				return howMounted, err
 			}
+			session = offered
 		}
 	}
 	if there, err := s.repo.HasBlob(ctx, desc.Digest); err != nil || there {
@@ -250,7 +253,7 @@ func (s *repositorySink) blob(ctx context.Context, desc ocispec.Descriptor, p pa
 		return "", err
 	}
 	defer s.bytes.Release(1)
-	err := s.repo.PutBlob(ctx, desc, func() (io.ReadCloser, error) {
+	err := s.repo.PutBlob(ctx, desc, session, func() (io.ReadCloser, error) {
 		rc, err := p.open(ctx, desc, 0)
 		if err != nil {
 			return nil, err
@@ -272,13 +275,13 @@ func (s *repositorySink) manifest(ctx context.Context, p parcel) error {
 		s.hold(p.desc.Digest)
 		return nil
 	}
-	listed, err := s.repo.PutManifest(ctx, p.desc.Digest.String(), p.desc, p.raw)
-	if err != nil || p.subject == "" || listed {
-		return err
+	if p.subject != "" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.repo.PutReferrer(ctx, p.desc.Digest.String(), p.desc, p.raw)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.repo.AddReferrer(ctx, p.subject, p.desc)
+	_, err := s.repo.PutManifest(ctx, p.desc.Digest.String(), p.desc, p.raw)
+	return err
 }
 
 // parcels makes the parcels of everything that a descriptor stands for, what it lists before itself.

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"io"
 	"io/fs"
 	"os"
@@ -117,6 +118,32 @@ func TestGoLevels(t *testing.T) {
 		cut := dt[:len(dt)/2]
 		if e, _, err := readFile(streamed{bytes.NewReader(cut)}, "app", int64(len(cut)), true); err != nil || e.code.Invalid == "" {
 			t.Errorf("%v: half of it is taken for a program: %v", tc.env, err)
+		}
+	}
+}
+
+// TestHeadersAtTheEnd moves the program headers of a program of this machine behind all else, as tools do that add to programs: Linux runs it.
+func TestHeadersAtTheEnd(t *testing.T) {
+	t.Parallel()
+	dt, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Skip(err)
+	}
+	const offset, size, count = 32, 54, 56 // e_phoff, e_phentsize, e_phnum of ELF64
+	at, n := binary.LittleEndian.Uint64(dt[offset:]), uint64(binary.LittleEndian.Uint16(dt[size:]))*uint64(binary.LittleEndian.Uint16(dt[count:]))
+	for len(dt)%8 != 0 {
+		dt = append(dt, 0)
+	}
+	binary.LittleEndian.PutUint64(dt[offset:], uint64(len(dt)))
+	dt = append(dt, dt[at:][:n]...)
+	program := filepath.Join(t.TempDir(), "true")
+	if err := os.WriteFile(program, dt, 0o755); err != nil { //nolint:gosec // it is run
+		t.Fatal(err)
+	}
+	for kind, r := range map[string]io.Reader{"stream": streamed{bytes.NewReader(dt)}, "file": bytes.NewReader(dt)} {
+		e, _, err := readFile(r, "true", int64(len(dt)), true)
+		if err != nil || e.code.Invalid != "" || e.code.Interp == "" || len(e.code.Needs) == 0 {
+			t.Errorf("%s: %+v %v", kind, e.code, err)
 		}
 	}
 }

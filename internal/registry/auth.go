@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -116,11 +118,46 @@ func (h *host) challenged(ctx context.Context, res *http.Response, generation in
 	case sent:
 		h.renew()
 	}
-	err := h.authorizer.AddResponses(withToken(ctx), []*http.Response{res})
+	known := &http.Response{StatusCode: res.StatusCode, Header: withoutScopes(res.Header, docker.GetTokenScopes(ctx, nil)), Request: res.Request}
+	err := h.authorizer.AddResponses(withToken(ctx), []*http.Response{known})
 	if err == nil {
-		h.challenge = &http.Response{StatusCode: res.StatusCode, Header: res.Header, Request: res.Request}
+		h.challenge = known
 	}
 	return err == nil, err
+}
+
+// challengedScope matches the scopes in a challenge (RFC 6750, section 3).
+var challengedScope = regexp.MustCompile(`\bscope="([^"]*)"`)
+
+// withoutScopes are the headers of a challenge without the scopes that the request asks for by itself: the authorizer would ask for them with every later token too, the one to
+// read another repository among them.
+func withoutScopes(h http.Header, asked []string) http.Header {
+	out := h.Clone()
+	for i, value := range out.Values("WWW-Authenticate") {
+		out["Www-Authenticate"][i] = challengedScope.ReplaceAllStringFunc(value, func(param string) string {
+			list := strings.Fields(challengedScope.FindStringSubmatch(param)[1])
+			list = slices.DeleteFunc(list, func(s string) bool {
+				return slices.ContainsFunc(asked, func(a string) bool { return coversScope(a, s) })
+			})
+			return `scope="` + strings.Join(list, " ") + `"`
+		})
+	}
+	return out
+}
+
+// coversScope reports whether one scope holds all the rights of another.
+func coversScope(have, want string) bool {
+	i, j := strings.LastIndexByte(have, ':'), strings.LastIndexByte(want, ':')
+	if i < 0 || j < 0 || have[:i] != want[:j] {
+		return have == want
+	}
+	may := strings.Split(have[i+1:], ",")
+	for action := range strings.SplitSeq(want[j+1:], ",") {
+		if !slices.Contains(may, action) {
+			return false
+		}
+	}
+	return true
 }
 
 func scopes(ctx context.Context) string { return strings.Join(docker.GetTokenScopes(ctx, nil), " ") }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -224,14 +225,26 @@ func (r *Repository) HasBlob(ctx context.Context, d digest.Digest) (bool, error)
 
 func (r *Repository) has(ctx context.Context, h *host, d digest.Digest, once bool) (bool, error) {
 	res, err := r.do(ctx, h, request{method: http.MethodHead, at: "/blobs/" + d.String(), push: true, once: once})
+	if noHead(err) {
+		res, err = r.do(ctx, h, request{method: http.MethodGet, at: "/blobs/" + d.String(), push: true, once: once, header: firstByte})
+	}
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	closeBody(res)
+	_ = res.Body.Close() // it may be the whole blob
 	return true, nil
+}
+
+// firstByte asks for no more of a blob than tells that it is there.
+var firstByte = map[string]string{"Range": "bytes=0-0"}
+
+// noHead reports whether a host says that it does not answer HEAD, as some do that stand before a registry: it is asked by GET then.
+func noHead(err error) bool {
+	status, ok := errors.AsType[*StatusError](err)
+	return ok && status.Method == http.MethodHead && (status.Code == http.StatusMethodNotAllowed || status.Code == http.StatusNotImplemented)
 }
 
 // StatBlob asks for a blob's size, in bytes; -1 if the registry does not say.
@@ -240,57 +253,69 @@ func (r *Repository) StatBlob(ctx context.Context, d digest.Digest) (size int64,
 		size = contentLength(res.Header)
 		return nil
 	})
+	if noHead(err) {
+		err = r.read(ctx, d.String(), request{method: http.MethodGet, at: "/blobs/" + d.String()}, func(_ *host, res *http.Response) error {
+			size = contentLength(res.Header)
+			return nil
+		})
+	}
 	return size, err
 }
 
-// Mount asks the registry to take a blob over from another repository of it, and reports whether it did.
-func (r *Repository) Mount(ctx context.Context, d digest.Digest, from string) (bool, error) {
+// Mount asks the registry to take a blob over from another repository of it, and reports whether it did. A registry that does not may offer an upload session
+// instead, for PutBlob; empty means that it does not. Whoever refuses, the registry or the token server that gives no right to read there: the bytes may still be taken.
+func (r *Repository) Mount(ctx context.Context, d digest.Digest, from string) (mounted bool, session string, _ error) {
 	h, err := r.pushHost()
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	query := url.Values{"mount": {d.String()}, "from": {from}}
 	res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads + "?" + query.Encode(), push: true, from: from})
-	if is[*StatusError](err) {
-		return false, nil // a registry that refuses to mount may still take the bytes
+	if is[*StatusError](err) || is[remoteerrors.ErrUnexpectedStatus](err) || errors.Is(err, docker.ErrInvalidAuthorization) {
+		return false, "", nil
 	}
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
 	closeBody(res)
 	if res.StatusCode == http.StatusCreated {
-		return true, nil
+		return true, "", nil
 	}
-	r.takeBack(ctx, h, res)
-	return false, nil
+	session, err = location(res, d)
+	if err != nil {
+		return false, "", nil //nolint:nilerr // it offers none
+	}
+	return false, session, nil
 }
 
-// takeBack ends an upload session that is not used. One that is not taken back expires by itself.
+// takeBack ends an upload session that is not used. One that is not taken back expires by itself: a registry that wants the right to delete for it is not asked for that.
 func (r *Repository) takeBack(ctx context.Context, h *host, res *http.Response) {
 	to, err := res.Location()
 	if err != nil || !sameHost(to.Scheme, to.Host, h.Scheme, h.Host) {
 		return
 	}
-	if res, err := r.do(ctx, h, request{method: http.MethodDelete, at: to.String(), push: true, once: true}); err == nil {
+	if res, err := r.do(ctx, h, request{method: http.MethodDelete, at: to.String(), push: true, once: true, unasked: true}); err == nil {
 		closeBody(res)
 	}
 }
 
 const uploads = "/blobs/uploads/"
 
-// PutBlob puts a blob into the repository. Open returns the bytes, anew for each try.
-func (r *Repository) PutBlob(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+// PutBlob puts a blob into the repository. Open returns the bytes, anew for each try. session is one that [Repository.Mount] was offered; empty means none.
+func (r *Repository) PutBlob(ctx context.Context, desc ocispec.Descriptor, session string, open func() (io.ReadCloser, error)) error {
 	h, err := r.pushHost()
 	if err != nil {
 		return err
 	}
 	begun := time.Now()
 	for try := 0; ; try++ {
-		session, err := r.session(ctx, h, desc.Digest)
-		if err != nil {
-			return err // it has been tried often enough
+		if session == "" {
+			if session, err = r.session(ctx, h, desc.Digest); err != nil {
+				return err // it has been tried often enough
+			}
 		}
 		err = r.upload(ctx, h, desc, session, open)
+		session = ""
 		if err == nil || ctx.Err() != nil || !again(err) || try+1 >= maxTries {
 			return err
 		}

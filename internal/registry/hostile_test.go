@@ -67,7 +67,7 @@ func TestCredentialsStay(t *testing.T) {
 		return errors.Join(err, rc.Close())
 	}
 	put := func(ctx context.Context, r *registry.Repository) error {
-		return r.PutBlob(ctx, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
+		return r.PutBlob(ctx, desc, "", func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
 	}
 	list := func(ctx context.Context, r *registry.Repository) error {
 		_, err := r.Referrers(ctx, desc.Digest)
@@ -337,7 +337,7 @@ func TestRedirectedPut(t *testing.T) {
 				return nil
 			}
 			desc := ocispec.Descriptor{Digest: digest.FromString("layer"), Size: 5}
-			err := repository(t, options(n, "http"), "reg.test/app").PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("layer")), nil })
+			err := repository(t, options(n, "http"), "reg.test/app").PutBlob(t.Context(), desc, "", func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("layer")), nil })
 			if (err == nil) != works {
 				t.Errorf("status %d: %v", code, err)
 			}
@@ -364,7 +364,7 @@ func TestSlowCommit(t *testing.T) {
 		}
 		begun := time.Now()
 		desc := ocispec.Descriptor{Digest: digest.FromString("layer"), Size: 5}
-		err := repository(t, options(n, "http"), "reg.test/app").PutBlob(t.Context(), desc, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("layer")), nil })
+		err := repository(t, options(n, "http"), "reg.test/app").PutBlob(t.Context(), desc, "", func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("layer")), nil })
 		if d := time.Since(begun); err == nil || d > 2*time.Hour {
 			t.Errorf("after %s: %v", d, err)
 		}

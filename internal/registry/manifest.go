@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +56,7 @@ func (r *Repository) Stat(ctx context.Context, object string) (desc ocispec.Desc
 			desc, err = described(object, res.Header, "", res.ContentLength)
 			return err
 		})
-	if errors.Is(err, errNoDigest) { // the header is optional (distribution-spec, "Pulling manifests")
+	if errors.Is(err, errNoDigest) || noHead(err) { // the header is optional (distribution-spec, "Pulling manifests")
 		desc, _, err = r.Manifest(ctx, object)
 	}
 	return desc, err
@@ -173,7 +174,7 @@ func readBounded(res *http.Response, what string) ([]byte, error) {
 }
 
 // PutManifest puts a manifest under a tag or its digest, in one request. An answer that is lost is looked for before it is sent again. It
-// reports whether the registry says that it keeps the manifest as a referrer of its subject.
+// reports whether the registry keeps the manifest as a referrer of its subject: by what it says, or, where that was lost, by whether it lists referrers.
 func (r *Repository) PutManifest(ctx context.Context, object string, desc ocispec.Descriptor, raw []byte) (subject bool, err error) {
 	h, err := r.pushHost()
 	if err != nil {
@@ -189,13 +190,36 @@ func (r *Repository) PutManifest(ctx context.Context, object string, desc ocispe
 		},
 	})
 	if errors.Is(err, errDone) {
-		return false, nil
+		d := subjectOf(raw)
+		return d != "" && r.listsReferrers(ctx, d), nil
 	}
 	if err != nil {
 		return false, err
 	}
 	closeBody(res)
 	return res.Header.Get("Oci-Subject") != "", nil
+}
+
+// PutReferrer is PutManifest, and lists a manifest that has a subject under the tag that stands in for the referrers API, where the registry keeps no referrers itself. It
+// is for one at a time: the tag is read and put again.
+func (r *Repository) PutReferrer(ctx context.Context, object string, desc ocispec.Descriptor, raw []byte) error {
+	kept, err := r.PutManifest(ctx, object, desc, raw)
+	d := subjectOf(raw)
+	if err != nil || kept || d == "" {
+		return err
+	}
+	return r.addReferrer(ctx, d, desc, raw)
+}
+
+// subjectOf is the digest of a manifest's subject; empty if it has none.
+func subjectOf(raw []byte) digest.Digest {
+	var doc struct {
+		Subject *ocispec.Descriptor `json:"subject"`
+	}
+	if json.Unmarshal(raw, &doc) != nil || doc.Subject == nil || doc.Subject.Digest.Validate() != nil {
+		return ""
+	}
+	return doc.Subject.Digest
 }
 
 // statOnce asks for an object without a second try.

@@ -1,8 +1,10 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -31,7 +33,7 @@ func (r *Repository) Referrers(ctx context.Context, d digest.Digest) ([]ocispec.
 			return nil, fmt.Errorf("the referrers of %s have more than %d pages", d, maxPages)
 		}
 		some, next, err := r.referrersPage(ctx, d, at)
-		if page == 0 && (errdefs.IsNotFound(err) || err == nil && some == nil) {
+		if page == 0 && (noReferrers(err) || err == nil && some == nil) {
 			return r.taggedReferrers(ctx, d)
 		}
 		if err != nil {
@@ -43,6 +45,25 @@ func (r *Repository) Referrers(ctx context.Context, d digest.Digest) ([]ocispec.
 		at = next
 	}
 	return out, nil
+}
+
+// noReferrers reports whether an answer means that there is no referrers API: not found, as the specification has it, and what registries say that know no such path.
+func noReferrers(err error) bool {
+	status, ok := errors.AsType[*StatusError](err)
+	if !ok {
+		return errdefs.IsNotFound(err)
+	}
+	switch status.Code {
+	case http.StatusNotFound, http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+// listsReferrers reports whether the registry that is pushed to has the referrers API.
+func (r *Repository) listsReferrers(ctx context.Context, d digest.Digest) bool {
+	some, _, err := r.pushed().referrersPage(ctx, d, "/referrers/"+d.String())
+	return err == nil && some != nil
 }
 
 func (r *Repository) referrersPage(ctx context.Context, d digest.Digest, at string) (list []ocispec.Descriptor, next string, err error) {
@@ -82,8 +103,13 @@ func nextPage(res *http.Response) (string, error) {
 	return to.String(), nil
 }
 
-// referrersTag is the tag that lists what refers to a digest where the registry does not.
-func referrersTag(d digest.Digest) string { return d.Algorithm().String() + "-" + d.Encoded() }
+// referrersTag is the tag that lists what refers to a digest where the registry does not: the algorithm and the digest, cut so that a tag may hold them
+// (distribution-spec, "Referrers Tag Schema").
+func referrersTag(d digest.Digest) string {
+	const algorithm, encoded = 32, 64
+	a, e := d.Algorithm().String(), d.Encoded()
+	return a[:min(len(a), algorithm)] + "-" + e[:min(len(e), encoded)]
+}
 
 func (r *Repository) taggedReferrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
 	_, raw, err := r.Manifest(ctx, referrersTag(d))
@@ -103,9 +129,20 @@ func (r *Repository) taggedReferrers(ctx context.Context, d digest.Digest) ([]oc
 	return list.Manifests, nil
 }
 
-// AddReferrer lists a referrer under the tag that stands in for the referrers API. It is to be called if PutManifest reports that the registry
-// does not keep referrers itself.
-func (r *Repository) AddReferrer(ctx context.Context, subject digest.Digest, referrer ocispec.Descriptor) error {
+// addReferrer lists a referrer under the tag that stands in for the referrers API, with its artifact type and its annotations, as that would.
+func (r *Repository) addReferrer(ctx context.Context, subject digest.Digest, referrer ocispec.Descriptor, manifest []byte) error {
+	var doc struct {
+		ArtifactType string             `json:"artifactType"`
+		Config       ocispec.Descriptor `json:"config"`
+		Annotations  map[string]string  `json:"annotations"`
+	}
+	if err := json.Unmarshal(manifest, &doc); err != nil {
+		return fmt.Errorf("%s: %w", referrer.Digest, err)
+	}
+	referrer = ocispec.Descriptor{
+		MediaType: referrer.MediaType, Digest: referrer.Digest, Size: referrer.Size,
+		ArtifactType: cmp.Or(doc.ArtifactType, doc.Config.MediaType), Annotations: doc.Annotations,
+	}
 	list, err := r.pushed().taggedReferrers(ctx, subject)
 	if err != nil {
 		return err

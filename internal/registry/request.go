@@ -35,12 +35,15 @@ type request struct {
 	// once forbids a second try; lost is asked before one, and ends the request well if what it does has been done.
 	once bool
 	lost func() bool
+	// unasked: no credentials are got for it that are not there.
+	unasked bool
 }
 
 // errDone is a request whose answer was lost and whose effect was seen.
 var errDone = errors.New("done already")
 
-// StatusError is an answer of a registry that is no success. It wraps containerd's error for not found, unauthenticated and permission denied.
+// StatusError is an answer of a registry that is no success. It wraps containerd's error for not found, unauthenticated,
+// permission denied and, of too many requests, for resources that are exhausted.
 type StatusError struct {
 	// Method is the request's, Registry the host, Object what was asked for, without any query.
 	Method, Registry, Object string
@@ -69,6 +72,8 @@ func (e *StatusError) Unwrap() error {
 		return errdefs.ErrUnauthenticated
 	case http.StatusForbidden:
 		return errdefs.ErrPermissionDenied
+	case http.StatusTooManyRequests:
+		return errdefs.ErrResourceExhausted
 	}
 	return nil
 }
@@ -130,7 +135,7 @@ func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Respon
 		if res.StatusCode < http.StatusBadRequest {
 			h.accept(ctx, generation)
 		}
-		if res.StatusCode != http.StatusUnauthorized || !sameHost(res.Request.URL.Scheme, res.Request.URL.Host, h.Scheme, h.Host) || try == maxChallenges {
+		if res.StatusCode != http.StatusUnauthorized || !sameHost(res.Request.URL.Scheme, res.Request.URL.Host, h.Scheme, h.Host) || try == maxChallenges || q.unasked {
 			return res, nil
 		}
 		again, err := h.challenged(ctx, res, generation)

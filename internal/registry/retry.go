@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -111,23 +112,38 @@ func retryAfter(h http.Header) (time.Duration, bool) {
 	return 0, false
 }
 
-// transient reports whether a request that got no answer may succeed when it is sent again. A certificate that does not fit, a
-// name that is unknown and a refusal of ours will not change.
+// passing are the errors of a connection that another one need not meet.
+var passing = []error{
+	errSilent, errStalled, errShort, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded,
+	syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN,
+}
+
+// passingTexts are what net/http says of a connection that ended, where it has no error for it.
+var passingTexts = []string{"http2: ", "stream error:", "http: server closed idle connection", "transport connection broken", "TLS handshake timeout"}
+
+// transient reports whether a request that got no answer may succeed when it is sent again: the connection broke, or nobody answered in time. What is none of that, as
+// a certificate, a name that is unknown, a missing credential helper, too many redirects and a refusal of ours, will not change.
 func transient(err error) bool {
-	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
-		return false
-	}
 	for _, permanent := range []func(error) bool{
 		is[*PolicyError], is[*tls.CertificateVerificationError], is[tls.RecordHeaderError], is[tls.AlertError], is[x509.UnknownAuthorityError],
 		is[x509.HostnameError], is[*StatusError], is[*doneError], is[*sourceError], is[*lateError], is[*ContentError], is[*tooLargeError],
 		is[remoteerrors.ErrUnexpectedStatus], // of the token server, which has been asked again where that helps
-
 	} {
 		if permanent(err) {
 			return false
 		}
 	}
-	return !strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") // net/http has no type for it
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return !dns.IsNotFound
+	}
+	if slices.ContainsFunc(passing, func(p error) bool { return errors.Is(err, p) }) {
+		return true
+	}
+	if timed, ok := errors.AsType[net.Error](err); ok && timed.Timeout() {
+		return true
+	}
+	text := err.Error()
+	return slices.ContainsFunc(passingTexts, func(s string) bool { return strings.Contains(text, s) })
 }
 
 func is[E error](err error) bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,11 +21,19 @@ type Auth struct {
 	Lifetime time.Duration
 	// Never: no token is ever accepted.
 	Never bool
+	// Refuse says of which repositories a token is refused; nil means of none.
+	Refuse func(repository string) bool
 
 	mu     sync.Mutex
-	tokens map[string]time.Time
+	tokens map[string]token
 	// Asked counts the requests for a token, by scope.
 	asked map[string]int
+}
+
+// token is one that was given: when, and for which scopes.
+type token struct {
+	made   time.Time
+	scopes []string
 }
 
 // Asked returns how often each scope was asked for.
@@ -45,35 +54,90 @@ func (a *Auth) Tokens(w http.ResponseWriter, req *http.Request) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.asked == nil {
-		a.asked, a.tokens = map[string]int{}, map[string]time.Time{}
+		a.asked, a.tokens = map[string]int{}, map[string]token{}
 	}
 	a.asked[scope]++
 	if a.User != "" && (user != a.User || password != a.Password) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
-	token := fmt.Sprintf("token-%d-canary", len(a.tokens)+1)
-	a.tokens[token] = time.Now()
-	_, _ = w.Write(Encode(map[string]any{"token": token, "access_token": token}))
+	scopes := strings.Fields(scope)
+	for _, s := range scopes {
+		if name, ok := strings.CutPrefix(s, "repository:"); ok && a.Refuse != nil && a.Refuse(name[:max(strings.LastIndexByte(name, ':'), 0)]) {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+	}
+	name := fmt.Sprintf("token-%d-canary", len(a.tokens)+1)
+	a.tokens[name] = token{time.Now(), scopes}
+	_, _ = w.Write(Encode(map[string]any{"token": name, "access_token": name}))
 }
 
 func (a *Auth) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
+	name := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
 	a.mu.Lock()
-	made, ok := a.tokens[token]
+	t, ok := a.tokens[name]
 	a.mu.Unlock()
+	needed := needs(req)
 	challenge := fmt.Sprintf(`Bearer realm=%q,service="registry"`, a.Realm)
-	if name, _, found := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/"); found {
-		challenge += fmt.Sprintf(`,scope="repository:%s:pull"`, name)
+	if len(needed) > 0 {
+		challenge += fmt.Sprintf(`,scope=%q`, strings.Join(needed, " "))
 	}
 	switch {
-	case token == "" || a.Never:
-	case !ok || a.Lifetime > 0 && time.Since(made) > a.Lifetime:
+	case name == "" || a.Never:
+	case !ok || a.Lifetime > 0 && time.Since(t.made) > a.Lifetime:
 		challenge += `,error="invalid_token"`
+	case !t.covers(needed):
+		challenge += `,error="insufficient_scope"`
 	default:
 		a.Registry.ServeHTTP(w, req)
 		return
 	}
 	w.Header().Set("WWW-Authenticate", challenge)
-	fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required, not "+token)
+	fail(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required, not "+name)
+}
+
+// needs are the scopes that a request needs, as distribution asks for them: to read a repository it is "pull", to write "pull,push", to delete "delete", and to mount from
+// another one "pull" of that too.
+func needs(req *http.Request) []string {
+	path := strings.TrimPrefix(req.URL.Path, "/v2/")
+	for _, kind := range []string{"/blobs/", "/manifests/", "/referrers/", "/tags/"} {
+		name, _, ok := strings.Cut(path, kind)
+		if !ok {
+			continue
+		}
+		switch req.Method {
+		case http.MethodGet, http.MethodHead:
+			return []string{"repository:" + name + ":pull"}
+		case http.MethodDelete:
+			return []string{"repository:" + name + ":delete"}
+		}
+		out := []string{"repository:" + name + ":pull,push"}
+		if from := req.URL.Query().Get("from"); from != "" {
+			out = append(out, "repository:"+from+":pull")
+		}
+		return out
+	}
+	return nil
+}
+
+// covers reports whether a token is good for scopes.
+func (t token) covers(needed []string) bool {
+	for _, n := range needed {
+		name, actions := cutScope(n)
+		for action := range strings.SplitSeq(actions, ",") {
+			if !slices.ContainsFunc(t.scopes, func(s string) bool {
+				have, may := cutScope(s)
+				return have == name && slices.Contains(strings.Split(may, ","), action)
+			}) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func cutScope(s string) (name, actions string) {
+	i := strings.LastIndexByte(s, ':')
+	return s[:max(i, 0)], s[i+1:]
 }
