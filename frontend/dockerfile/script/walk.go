@@ -233,7 +233,7 @@ func (w *walker) stmt(st *state, s *syntax.Stmt) outcome {
 	}
 	if s.Background || s.Coprocess || s.Disown {
 		beside := st.sub()
-		beside.fatal = false
+		beside.fatal, beside.certain = false, false // nobody is told if it cannot be begun, as with set -u
 		w.statement(beside, s)
 		return success // it was begun
 	}
