@@ -117,15 +117,6 @@ func warmCache(ctx context.Context, dir string, p platforms.Platform) (string, e
 	return dir, errors.Join(err, os.RemoveAll(goroot))
 }
 
-// GoRoot is the folder of Go's release for a platform, as the module proxy serves it: without executable files.
-func GoRoot(ctx context.Context, platform string) (string, error) {
-	p, err := platforms.Parse(platform)
-	if err != nil {
-		return "", err
-	}
-	return toolchain(ctx, p)
-}
-
 // toolchain returns the GOROOT of a platform's Go release in the module cache.
 func toolchain(ctx context.Context, p platforms.Platform) (string, error) {
 	mod := fmt.Sprintf("golang.org/toolchain@v0.0.1-go%s.%s-%s", GoVersion, p.OS, p.Architecture)
