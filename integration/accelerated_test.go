@@ -22,7 +22,7 @@ const (
 
 // TestAcceleratedOnEveryPlatform compiles with Go in a script for platforms that Docker's Go image comes for, accelerated, and in a command that is
 // moved: the programs have the same bytes, and ran on their target. The images are Debian's Go, which takes minutes to fetch:
-// MANIFOLD_DIFFERENTIAL=all, or platforms.
+// MANIFOLD_DIFFERENTIAL=all, or platforms. GOARM is set, for Debian has another default than Docker.
 func TestAcceleratedOnEveryPlatform(t *testing.T) {
 	if chosen := os.Getenv("MANIFOLD_DIFFERENTIAL"); chosen != "all" && chosen != "platforms" {
 		t.Skip("MANIFOLD_DIFFERENTIAL=platforms")
@@ -33,7 +33,7 @@ func TestAcceleratedOnEveryPlatform(t *testing.T) {
 		"trixie":   {"riscv64": "riscv64 riscv64 riscv64"}, // which came later
 	} {
 		base, ref := t.TempDir(), sb.Ref("go-"+suite)
-		write(t, base, "Dockerfile", "ARG TARGETARCH\nFROM go-$TARGETARCH AS go\nFROM scratch\nCOPY --from=go . /\nENV GOTOOLCHAIN=local GOFLAGS=-buildvcs=false PATH=/usr/lib/go/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
+		write(t, base, "Dockerfile", "ARG TARGETARCH\nFROM go-$TARGETARCH AS go\nFROM scratch\nCOPY --from=go . /\nENV GOTOOLCHAIN=local GOARM=7 GOFLAGS=-buildvcs=false PATH=/usr/lib/go/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
 		list := "linux/amd64"
 		args := []string{"manifold", "build", "-q", "-t", ref, "--push"}
 		for p, names := range machines {
