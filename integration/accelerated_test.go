@@ -34,10 +34,10 @@ func TestAcceleratedOnEveryPlatform(t *testing.T) {
 	} {
 		base, ref := t.TempDir(), sb.Ref("go-"+suite)
 		write(t, base, "Dockerfile", "ARG TARGETARCH\nFROM go-$TARGETARCH AS go\nFROM scratch\nCOPY --from=go . /\nENV GOTOOLCHAIN=local GOARM=7 GOFLAGS=-buildvcs=false PATH=/usr/lib/go/bin:/usr/sbin:/usr/bin:/sbin:/bin\n")
-		list := "linux/amd64"
+		list := []string{"linux/amd64"}
 		args := []string{"manifold", "build", "-q", "-t", ref, "--push"}
 		for p, names := range machines {
-			list += ",linux/" + p
+			list = append(list, "linux/"+p)
 			arch, _, _ := strings.Cut(names, " ")
 			root, err := sandbox.DebianRoot(t.Context(), t.TempDir(), suite, arch, "golang-go")
 			if err != nil {
@@ -49,7 +49,7 @@ func TestAcceleratedOnEveryPlatform(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		succeeds(t, sb, base, append(args, "--build-context", "go-amd64="+root, "--platform", list, ".")...)
+		succeeds(t, sb, base, append(args, "--build-context", "go-amd64="+root, "--platform", strings.Join(list, ","), ".")...)
 		for p, names := range machines {
 			t.Run(p, func(t *testing.T) {
 				_, says, _ := strings.Cut(names, " ")

@@ -137,7 +137,7 @@ func TestHeadersAtTheEnd(t *testing.T) {
 	binary.LittleEndian.PutUint64(dt[offset:], uint64(len(dt)))
 	dt = append(dt, dt[at:][:n]...)
 	program := filepath.Join(t.TempDir(), "true")
-	if err := os.WriteFile(program, dt, 0o755); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(program, dt, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for kind, r := range map[string]io.Reader{"stream": streamed{bytes.NewReader(dt)}, "file": bytes.NewReader(dt)} {
