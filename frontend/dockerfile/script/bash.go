@@ -19,6 +19,9 @@ func bashOnly(word *syntax.Word) bool {
 	if word == nil {
 		return false
 	}
+	if !elaborate(word.Parts) {
+		return false
+	}
 	found, inBraces := false, 0
 	for _, part := range word.Parts {
 		switch p := part.(type) {
@@ -52,6 +55,34 @@ func bashOnly(word *syntax.Word) bool {
 	return found
 }
 
+// elaborate reports whether parts of a word are more than text and the values of variables: most are not, and need no second look.
+func elaborate(parts []syntax.WordPart) bool {
+	for _, part := range parts {
+		switch p := part.(type) {
+		case *syntax.Lit:
+			if strings.Contains(p.Value, "{") {
+				return true
+			}
+		case *syntax.SglQuoted:
+			if p.Dollar {
+				return true
+			}
+		case *syntax.DblQuoted:
+			if p.Dollar || elaborate(p.Parts) {
+				return true
+			}
+		case *syntax.ParamExp:
+			if p.Exp != nil || p.Excl || p.Slice != nil || p.Repl != nil || p.Index != nil || p.Names != 0 || p.Length {
+				return true
+			}
+		case *syntax.CmdSubst: // whose commands are read by themselves
+		default:
+			return true
+		}
+	}
+	return false
+}
+
 // doubtful reports whether a simple command, with its words expanded, is read by bash alone.
 func (w *walker) doubtful(c *syntax.CallExpr, words []string) bool {
 	if w.bash {
@@ -82,6 +113,9 @@ func (w *walker) tried(st *state, before state, o outcome) outcome {
 
 // uncertain reports whether a word's arithmetic depends on what is not a number, or not known.
 func (w *walker) uncertain(st *state, word *syntax.Word) bool {
+	if !elaborate(word.Parts) {
+		return false
+	}
 	found := false
 	number := func(s string) bool {
 		digits := strings.TrimPrefix(s, "-")

@@ -303,6 +303,9 @@ func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *sy
 // unseen reads the substitutions in a word that the expander leaves out because it takes an unknown value for one that
 // is set and not empty, as in ${X:-$(uname -m)}.
 func (w *walker) unseen(st *state, word *syntax.Word) {
+	if !elaborate(word.Parts) {
+		return
+	}
 	syntax.Walk(word, func(n syntax.Node) bool {
 		p, ok := n.(*syntax.ParamExp)
 		if !ok || p.Exp == nil || p.Exp.Word == nil || p.Param == nil {
@@ -318,6 +321,9 @@ func (w *walker) unseen(st *state, word *syntax.Word) {
 // measuresUnknown reports whether a word takes the length or a part of what is not known, or asks whether it is empty: the expander
 // would answer for the mark that stands for it.
 func (w *walker) measuresUnknown(st *state, word *syntax.Word) bool {
+	if !elaborate(word.Parts) {
+		return false
+	}
 	found := false
 	syntax.Walk(word, func(n syntax.Node) bool {
 		p, ok := n.(*syntax.ParamExp)
