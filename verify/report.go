@@ -66,6 +66,8 @@ type Finding struct {
 	Message string `json:"message"`
 	// Machine is what its machine code is for, where that is what is wrong with it; empty if something else is.
 	Machine string `json:"machine,omitempty"`
+	// Level says that the machine is right, and that the program is for a higher variant of it.
+	Level bool `json:"level,omitempty"`
 	// Started reports whether the file is what the image starts.
 	Started bool `json:"started,omitempty"`
 	// Base reports whether the file came with the base image, as [Report.Excuse] finds out.
@@ -245,6 +247,7 @@ func (in *inspection) sort(e entry, matters, started bool, at, message string) {
 	f := Finding{Path: at, Message: message, Started: started}
 	if e.code != nil && !e.code.Fits(in.want.Platform) {
 		f.Machine = e.code.String()
+		f.Level = e.code.fitsMachine(in.want.Platform)
 	}
 	r := &in.report
 	switch allowed, err := in.except.MatchesOrParentMatches(e.path); {
@@ -329,7 +332,7 @@ func (in *inspection) loader(c Code) string {
 		return fmt.Sprintf("needs the interpreter %s, which is not in the image; %suse a base image that has it", c.Interp, statically(c))
 	case e.code == nil:
 		return fmt.Sprintf("needs the interpreter %s, which is no machine code", c.Interp)
-	case !e.code.Fits(in.want.Platform):
+	case !e.code.fitsMachine(in.want.Platform), c.Arch == "arm" && !e.code.fitsLevel(in.want.Platform): // whole distributions for amd64 note a higher level
 		return fmt.Sprintf("needs the interpreter %s, which is for %s", c.Interp, e.code)
 	case c.Arch != e.code.Arch:
 		return fmt.Sprintf("is for %s and needs the interpreter %s, which is for %s", c, c.Interp, e.code)
@@ -389,15 +392,15 @@ func (r *Report) decide() {
 	}
 }
 
-// Excuse turns the refusal of files that came with the base image into warnings, unless the image starts them, and decides anew. Its
-// argument tells of a path from the root whether the file is the base image's, unchanged; it is asked about refused files only.
+// Excuse turns the refusal of files that came with the base image into warnings, unless the image starts them, and decides anew. One that is started is excused too if it is only
+// for a higher variant: that is the base image's choice. Its argument tells of a path from the root whether the file is the base image's, unchanged; it is asked about refused files only.
 func (r *Report) Excuse(came func(path string) bool) {
 	var still []Finding
 	for _, f := range r.Refused {
 		if f.Base = f.Path != "" && came(f.Path); f.Base {
 			f.Message += "; it came with the base image"
 		}
-		if f.Base && !f.Started {
+		if f.Base && (!f.Started || f.Level) {
 			r.Warnings = append(r.Warnings, f)
 			continue
 		}

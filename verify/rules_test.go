@@ -238,3 +238,45 @@ func TestLibraries(t *testing.T) {
 		}
 	}
 }
+
+// TestLevels: a program that is started is held to its variant, unless the base image brought it; a loader for amd64 and libraries are not.
+func TestLevels(t *testing.T) {
+	t.Parallel()
+	amd64, armV6 := parsed(t, "linux/amd64"), parsed(t, "linux/arm/v6")
+	program := func(name string, c Code) entry { return entry{path: name, kind: file, executable: true, code: &c} }
+	for _, tc := range []struct {
+		name    string
+		want    Want
+		files   []entry
+		verdict Verdict
+		level   bool
+	}{
+		{name: "for v3", want: Want{Platform: amd64}, files: []entry{program("app", Code{Format: ELF, Arch: "amd64", Level: "v3", Built: true})}, verdict: Refused, level: true},
+		{name: "for v3 as asked", want: Want{Platform: parsed(t, "linux/amd64/v3")}, files: []entry{program("app", Code{Format: ELF, Arch: "amd64", Level: "v3", Built: true})}, verdict: Verified},
+		{name: "a distribution for v2", want: Want{Platform: amd64}, files: []entry{program("app", Code{Format: ELF, Arch: "amd64", Interp: "/lib64/ld.so", Needs: []string{"libc.so.6"}}), program("lib64/ld.so", Code{Format: ELF, Arch: "amd64", Level: "v2"}), program("lib64/libc.so.6", Code{Format: ELF, Arch: "amd64", Level: "v2"})}, verdict: Verified},
+		{name: "v7 on v6", want: Want{Platform: armV6}, files: []entry{program("app", Code{Format: ELF, Arch: "arm", Level: "v7", Built: true})}, verdict: Refused, level: true},
+		{name: "a loader of v7 on v6", want: Want{Platform: armV6}, files: []entry{program("app", Code{Format: ELF, Arch: "arm", Level: "v6", Interp: "/lib/ld.so"}), program("lib/ld.so", Code{Format: ELF, Arch: "arm", Level: "v7"})}, verdict: Refused},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			root := tree{}
+			for _, f := range tc.files {
+				root[f.path] = f
+			}
+			report, err := root.inspect(config{platform: tc.want.Platform, cmd: []string{"/app"}, dir: "/"}, tc.want)
+			if err != nil || report.Verdict != tc.verdict {
+				t.Fatal(report.Verdict, report.Refused, err)
+			}
+			if tc.verdict != Refused {
+				return
+			}
+			if report.Refused[0].Level != tc.level {
+				t.Errorf("level %v, want %v", report.Refused[0].Level, tc.level)
+			}
+			report.Excuse(func(string) bool { return true })
+			if excused := report.Verdict != Refused; excused != tc.level {
+				t.Errorf("of the base image: %s", report.Verdict)
+			}
+		})
+	}
+}

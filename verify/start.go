@@ -249,7 +249,7 @@ func (s *start) machineCode(e entry, name string) {
 	case e.code.Object, !e.code.Fits(s.want.Platform):
 		s.sort(e, true, true, "/"+e.path, name+mismatch(*e.code, s.want.Platform))
 	case problem != "":
-		s.sort(e, true, true, "/"+e.path, name+problem)
+		s.lacks(e, name+problem)
 	default:
 		s.report.Fitting++
 		if lacks, found := s.libs.of(e); found {
@@ -257,9 +257,18 @@ func (s *start) machineCode(e entry, name string) {
 			if lacks.by != "/"+e.path {
 				by = " (by " + lacks.by + ")"
 			}
-			s.sort(e, true, true, "/"+e.path, name+lacks.String()+by)
+			s.lacks(e, name+lacks.String()+by)
 		}
 	}
+}
+
+// lacks notes what a program that is started lacks. An exception allows it as it does code for another machine.
+func (s *start) lacks(e entry, message string) {
+	if allowed, err := s.except.MatchesOrParentMatches(e.path); err == nil && allowed {
+		s.sort(e, true, true, "/"+e.path, message)
+		return
+	}
+	s.broken("/"+e.path, message)
 }
 
 // loaded judges the libraries that a loader puts before every program: LD_PRELOAD and /etc/ld.so.preload.
