@@ -138,23 +138,31 @@ func CheckPush(ctx context.Context, r Registry, ref string) error {
 // pushRefused words a registry's refusal.
 func pushRefused(repo *registry.Repository, status *registry.StatusError) error {
 	domain, path := repo.Domain(), repo.Path()
+	text := ""
 	switch status.Code {
 	case http.StatusUnauthorized:
-		return fmt.Errorf("registry %s does not accept the credentials for pushing to %s: run docker login %s, or check the password it stored", domain, path, domain)
+		text = fmt.Sprintf("registry %s does not accept the credentials for pushing to %s: run docker login %s, or check the password it stored", domain, path, domain)
 	case http.StatusForbidden:
-		return fmt.Errorf("registry %s does not allow pushing to %s with these credentials", domain, path)
+		text = fmt.Sprintf("registry %s does not allow pushing to %s with these credentials", domain, path)
 	case http.StatusNotFound:
-		return fmt.Errorf("registry %s knows no repository %s and does not make it: create it first", domain, path)
+		text = fmt.Sprintf("registry %s knows no repository %s and does not make it: create it first", domain, path)
+	default:
+		text = fmt.Sprintf("registry %s refuses a push to %s: status %d %s", domain, path, status.Code, http.StatusText(status.Code))
+		if status.Message != "" {
+			text += ": " + status.Message
+		}
 	}
-	text := fmt.Sprintf("status %d %s", status.Code, http.StatusText(status.Code))
-	if status.Message != "" {
-		text += ": " + status.Message
-	}
-	return fmt.Errorf("registry %s refuses a push to %s: %s", domain, path, text)
+	return &worded{text, status}
 }
 
-// ErrNotFound is wrapped by the error of a reference that the registry does not know.
-var ErrNotFound = errors.New("not found")
+// worded is an error in other words.
+type worded struct {
+	text string
+	err  error
+}
+
+func (e *worded) Error() string { return e.text }
+func (e *worded) Unwrap() error { return e.err }
 
 // readError names the reference in an error, and words what a user can mend.
 func readError(ref string, err error) error {
@@ -163,7 +171,7 @@ func readError(ref string, err error) error {
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("%s: %w in its registry", ref, ErrNotFound)
 	case ok && (status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden):
-		return fmt.Errorf("%s: the registry does not let these credentials read it, or there is no such repository: run docker login %s (%w)", ref, status.Registry, err)
+		return fmt.Errorf("%s: the registry does not let these credentials read it, or there is no such repository: run docker login %s (%w)", ref, status.Domain, err)
 	}
 	return fmt.Errorf("%s: %w", ref, err)
 }

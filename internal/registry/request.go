@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 )
 
@@ -45,8 +46,9 @@ var errDone = errors.New("done already")
 // StatusError is an answer of a registry that is no success. It wraps containerd's error for not found, unauthenticated,
 // permission denied and, of too many requests, for resources that are exhausted.
 type StatusError struct {
-	// Method is the request's, Registry the host, Object what was asked for, without any query.
-	Method, Registry, Object string
+	// Method is the request's, Registry the host that answered, Object what was asked for, without any query. Domain is the registry's name, as references have it: its token server
+	// and its mirrors are other hosts.
+	Method, Registry, Object, Domain string
 	// Code is the HTTP status, Message what the registry said, one line, "" if it said nothing.
 	Code    int
 	Message string
@@ -107,7 +109,7 @@ func (r *Repository) do(ctx context.Context, h *host, q request) (*http.Response
 		}
 		return nil, h.explain(ctx, r, err)
 	case res.StatusCode >= http.StatusMultipleChoices:
-		return nil, h.status(res)
+		return nil, h.status(r, res)
 	case res.Request.Method != q.method: // a redirect has made a GET of it
 		closeBody(res)
 		return nil, h.explain(ctx, r, &PolicyError{To: res.Request.URL.Host, Reason: "where a " + q.method + " became a " + res.Request.Method})
@@ -244,9 +246,9 @@ const (
 )
 
 // status makes an error of an answer.
-func (h *host) status(res *http.Response) error {
+func (h *host) status(r *Repository, res *http.Response) error {
 	defer func() { _ = res.Body.Close() }()
-	e := &StatusError{Method: res.Request.Method, Registry: res.Request.URL.Host, Object: h.client.clean(res.Request.URL.EscapedPath()), Code: res.StatusCode}
+	e := &StatusError{Method: res.Request.Method, Registry: res.Request.URL.Host, Object: h.client.clean(res.Request.URL.EscapedPath()), Domain: r.domain, Code: res.StatusCode}
 	e.RetryAfter, _ = retryAfter(res.Header)
 	body, _ := io.ReadAll(io.LimitReader(res.Body, maxErrorBody)) // as much as there is
 	var parsed struct {
@@ -291,6 +293,9 @@ func (h *host) explain(ctx context.Context, r *Repository, err error) error {
 	if s, ok := errors.AsType[*sourceError](err); ok {
 		return s.err
 	}
+	if token, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok {
+		return h.tokenStatus(r, token)
+	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
@@ -299,6 +304,15 @@ func (h *host) explain(ctx context.Context, r *Repository, err error) error {
 		return fmt.Errorf("registry %s cannot be reached: %w", r.domain, clean)
 	}
 	return fmt.Errorf("registry %s: %w", r.domain, clean)
+}
+
+// tokenStatus makes an error of a token server's answer, as of a registry's own.
+func (h *host) tokenStatus(r *Repository, answer remoteerrors.ErrUnexpectedStatus) error {
+	e := &StatusError{Method: answer.RequestMethod, Domain: r.domain, Code: answer.StatusCode, Message: "no token for " + r.domain}
+	if at, err := url.Parse(answer.RequestURL); err == nil {
+		e.Registry, e.Object = h.client.clean(at.Host), h.client.clean(at.EscapedPath())
+	}
+	return e
 }
 
 // cleanError is an error whose text has been cleaned.
