@@ -41,7 +41,7 @@ func TestErrors(t *testing.T) {
 			if !errors.Is(err, tc.is) {
 				t.Fatal(err)
 			}
-			if tc.is == index.ErrNotFound {
+			if errors.Is(tc.is, index.ErrNotFound) {
 				return
 			}
 			status, ok := errors.AsType[*index.StatusError](err)

@@ -138,7 +138,7 @@ func CheckPush(ctx context.Context, r Registry, ref string) error {
 // pushRefused words a registry's refusal.
 func pushRefused(repo *registry.Repository, status *registry.StatusError) error {
 	domain, path := repo.Domain(), repo.Path()
-	text := ""
+	var text string
 	switch status.Code {
 	case http.StatusUnauthorized:
 		text = fmt.Sprintf("registry %s does not accept the credentials for pushing to %s: run docker login %s, or check the password it stored", domain, path, domain)
