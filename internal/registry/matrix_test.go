@@ -7,9 +7,11 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -218,5 +220,27 @@ func TestNotAskedAgain(t *testing.T) {
 	}))
 	if _, err := repository(t, options(loop, "http"), "reg.test/app").Stat(t.Context(), "1"); err == nil || len(loop.Log()) > 11 {
 		t.Errorf("%d requests: %v", len(loop.Log()), err)
+	}
+}
+
+// TestTags lists tags in one page and in many, and those of a repository that is not there.
+func TestTags(t *testing.T) {
+	t.Parallel()
+	for _, atOnce := range []int{0, 3} {
+		n, r, _ := door(nil)
+		r.TagsAtOnce = atOnce
+		config := r.PutBlob("app", ocispec.MediaTypeImageConfig, []byte("{}"))
+		var want []string
+		for i := range 10 {
+			want = append(want, fmt.Sprintf("v%d", i))
+			r.PutManifest("app", want[i], ocispec.MediaTypeImageManifest, registrytest.Encode(ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: config}))
+		}
+		got, err := repository(t, options(n, "http"), "reg.test/app").Tags(t.Context())
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v %v", got, err)
+		}
+		if _, err := repository(t, options(n, "http"), "reg.test/none").Tags(t.Context()); !errdefs.IsNotFound(err) {
+			t.Errorf("of nothing: %v", err)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ type Registry struct {
 	// NoReferrers: it has no referrers API. NoMount: it answers a mount with this status; 0 means it mounts.
 	NoReferrers bool
 	NoMount     int
+	// TagsAtOnce is how many tags a page of the list holds at most; 0 means as many as are asked for.
+	TagsAtOnce int
 
 	mu    sync.Mutex
 	repos map[string]*repository
@@ -149,7 +152,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if !ok || path == "" {
 		return
 	}
-	for _, kind := range []string{"/blobs/uploads/", "/blobs/", "/manifests/", "/referrers/"} {
+	for _, kind := range []string{"/blobs/uploads/", "/blobs/", "/manifests/", "/referrers/", "/tags/list"} {
 		name, object, ok := strings.Cut(path, kind)
 		if !ok {
 			continue
@@ -163,10 +166,33 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			r.manifest(w, req, name, object)
 		case "/referrers/":
 			r.referrers(w, name, digest.Digest(object))
+		case "/tags/list":
+			r.list(w, req, name)
 		}
 		return
 	}
 	http.NotFound(w, req)
+}
+
+// list answers with tags, in pages (distribution-spec, "Listing Tags").
+func (r *Registry) list(w http.ResponseWriter, req *http.Request, name string) {
+	tags := slices.Sorted(maps.Keys(r.Tags(name)))
+	if len(tags) == 0 {
+		fail(w, http.StatusNotFound, "NAME_UNKNOWN", "no such repository")
+		return
+	}
+	if last := req.URL.Query().Get("last"); last != "" {
+		tags = slices.DeleteFunc(tags, func(tag string) bool { return tag <= last })
+	}
+	n, err := strconv.Atoi(req.URL.Query().Get("n"))
+	if err != nil || r.TagsAtOnce > 0 && n > r.TagsAtOnce {
+		n = max(r.TagsAtOnce, 1)
+	}
+	if n < len(tags) {
+		tags = tags[:n]
+		w.Header().Set("Link", fmt.Sprintf(`</v2/%s/tags/list?n=%d&last=%s>; rel="next"`, name, n, tags[n-1]))
+	}
+	_, _ = w.Write(Encode(map[string]any{"name": name, "tags": tags}))
 }
 
 func (r *Registry) upload(w http.ResponseWriter, req *http.Request, name, session string) {
