@@ -9,7 +9,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	"github.com/docker/cli/cli/config"
 
 	"github.com/manifold-build/manifold/internal/registry"
 )
@@ -18,7 +17,7 @@ import (
 // loopback, where plain http is spoken as Docker does.
 type Registry struct {
 	// Credentials returns the user name and the password for a host, or an empty user name and an identity token.
-	// Both empty means anonymous. Nil means what "docker login" stored, credential helpers included.
+	// Both empty means anonymous. Nil means what "docker login" stored, credential helpers included, or else "podman login".
 	Credentials func(host string) (user, secret string, err error)
 	// PlainHTTP reports whether a host is spoken to without TLS. Nil means loopback addresses only. There is never a
 	// fallback from TLS to plain http.
@@ -37,28 +36,6 @@ type Registry struct {
 	kept *registry.Client // used in place of a new one
 }
 
-// dockerHub is the key under which docker login stores the credentials of Docker Hub.
-const dockerHub = "https://index.docker.io/v1/"
-
-// dockerCredentials reads what docker login stored for a host.
-func dockerCredentials(host string) (user, secret string, err error) {
-	if host == "registry-1.docker.io" || host == "docker.io" {
-		host = dockerHub
-	}
-	file, err := config.Load(config.Dir())
-	if err != nil {
-		return "", "", fmt.Errorf("credentials for %s: %w", host, err)
-	}
-	auth, err := file.GetAuthConfig(host)
-	if err != nil {
-		return "", "", fmt.Errorf("credentials for %s: %w", host, err)
-	}
-	if auth.IdentityToken != "" {
-		return "", auth.IdentityToken, nil
-	}
-	return auth.Username, auth.Password, nil
-}
-
 // keep returns a registry whose connections and tokens are used again from call to call.
 func (r Registry) keep() Registry {
 	r.kept = r.client()
@@ -73,7 +50,7 @@ func (r Registry) client() *registry.Client {
 		Credentials: r.Credentials, PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, CertsDirs: r.CertsDirs, Trusted: r.Trusted, Transport: r.Transport,
 	}
 	if opt.Credentials == nil {
-		opt.Credentials = dockerCredentials
+		opt.Credentials = storedCredentials
 	}
 	return registry.New(opt)
 }
