@@ -24,6 +24,8 @@ type CopyRequest struct {
 	Platforms []platforms.Platform
 	// WithoutReferrers leaves out what refers to the source, or to its images, by its subject: signatures, for example.
 	WithoutReferrers bool
+	// DigestTags takes along the tags that are named for a manifest's digest, as cosign names them (sha256-HEX.sig, .att, .sbom), between registries.
+	DigestTags bool
 	// Progress is told of the blobs that are brought; nil means nobody.
 	Progress Progress
 }
@@ -39,6 +41,8 @@ type Copied struct {
 	Blobs     int   `json:"blobs"`
 	Size      int64 `json:"size"`
 	Referrers int   `json:"referrers"`
+	// DigestTags are tags that are named for one of the manifests, and were copied before.
+	DigestTags int `json:"digestTags,omitempty"`
 	// Notes are what whoever asked for it should know, a line each.
 	Notes []string `json:"notes,omitempty"`
 }
@@ -76,6 +80,11 @@ func Copy(ctx context.Context, r Registry, req CopyRequest) (_ Copied, err error
 				out.Blobs++
 				out.Size += b.Size
 			}
+		}
+	}
+	if req.DigestTags {
+		if out.DigestTags, err = copyDigestTags(ctx, r, source, s, req.Names); err != nil {
+			return out, fmt.Errorf("%s: %w", req.Source, err)
 		}
 	}
 	out.Tags, err = s.ship(ctx, r, req.Names)

@@ -182,3 +182,41 @@ func TestCopyWrongBytes(t *testing.T) {
 		}
 	})
 }
+
+// TestCopyDigestTags takes along what is kept under tags that are named for a manifest's digest.
+func TestCopyDigestTags(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	top := w.one.Tag("app", "1.0")
+	x, err := index.Pull(t.Context(), w.access, "one.test/app:1.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := x.Images[0].Descriptor.Digest
+	tags := []string{"sha256-" + top.Encoded() + ".sig", "sha256-" + image.Encoded() + ".att"}
+	for _, tag := range append(tags, "sha256-"+strings.Repeat("0", 64)+".sig") {
+		raw := registrytest.Encode(ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: w.one.PutBlob("app", ocispec.MediaTypeImageConfig, []byte("{}")),
+			Layers: []ocispec.Descriptor{w.one.PutBlob("app", "application/vnd.dev.cosign.simplesigning.v1+json", []byte(tag))},
+		})
+		w.one.PutManifest("app", tag, ocispec.MediaTypeImageManifest, raw)
+	}
+	for _, with := range []bool{false, true} {
+		got, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/app:1.0", Names: []string{"two.test/copy:1.0", "oci-layout:" + filepath.Join(t.TempDir(), "l")}, DigestTags: with})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		if with {
+			want = len(tags)
+		}
+		if got.DigestTags != want || len(w.two.Tags("copy")) != 1+want {
+			t.Errorf("%v: %d, tags %v", with, got.DigestTags, w.two.Tags("copy"))
+		}
+	}
+	for _, tag := range tags {
+		if w.two.Tag("copy", tag) != w.one.Tag("app", tag) {
+			t.Errorf("%s names something else", tag)
+		}
+	}
+}

@@ -14,7 +14,7 @@ import (
 func copyCommand(s streams) *cobra.Command {
 	var r registryFlags
 	var wanted []string
-	var referrers, quiet bool
+	var referrers, digestTags, quiet bool
 	var progress string
 	form := formatTable
 	cmd := &cobra.Command{
@@ -31,7 +31,7 @@ func copyCommand(s streams) *cobra.Command {
 				return err
 			}
 			var out index.Copied
-			req := index.CopyRequest{Source: args[0], Names: args[1:], Platforms: list, WithoutReferrers: !referrers}
+			req := index.CopyRequest{Source: args[0], Names: args[1:], Platforms: list, WithoutReferrers: !referrers, DigestTags: digestTags}
 			mode := progress
 			if quiet {
 				mode = "quiet"
@@ -51,8 +51,12 @@ func copyCommand(s streams) *cobra.Command {
 				fmt.Fprintln(s.err, "note:", printable(note))
 			}
 			if !quiet {
-				fmt.Fprintf(s.err, "copied %s: %d manifests (%d referrers), %d blobs, %s\n",
-					out.Descriptor.Digest, out.Manifests, out.Referrers, out.Blobs, size(out.Size))
+				tags := ""
+				if out.DigestTags > 0 {
+					tags = fmt.Sprintf(", %d tags named for digests", out.DigestTags)
+				}
+				fmt.Fprintf(s.err, "copied %s: %d manifests (%d referrers), %d blobs, %s%s\n",
+					out.Descriptor.Digest, out.Manifests, out.Referrers, out.Blobs, size(out.Size), tags)
 			}
 			for _, t := range out.Tags {
 				fmt.Fprintln(s.out, pinned(t))
@@ -63,6 +67,7 @@ func copyCommand(s streams) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringSliceVar(&wanted, "platform", nil, "copy only these platforms; one alone is copied without an index around it")
 	fs.BoolVar(&referrers, "referrers", true, "copy what refers to the source too")
+	fs.BoolVar(&digestTags, "digest-tags", false, "copy the tags that are named for a manifest's digest too (cosign's .sig, .att and .sbom), between registries")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "print only the result")
 	fs.StringVar(&progress, "progress", os.Getenv("BUILDKIT_PROGRESS"), "progress: auto, tty, plain, rawjson or quiet")
 	fs.Var(&form, "format", "print the result as a line for each name, or as JSON")
