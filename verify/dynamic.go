@@ -12,6 +12,7 @@ const (
 	maxNeeded   = 512
 	maxName     = 4 << 10 // of a library, or a list of folders
 	maxGoSearch = 8 << 20 // bytes of a writable segment in which Go's notes are looked for
+	maxGoAsked  = 1 << 20 // the same, where each window of it is a question to a file system
 	maxGoText   = 48 << 10
 )
 
@@ -162,11 +163,15 @@ const goMagic = "\xff Go buildinf:"
 
 // readGo reads the level that Go's compiler was told, which stands in the build information: GOARM, GOAMD64.
 func (h elfHeader) readGo(r *window, segments []segment, c *Code) {
+	most := uint64(maxGoSearch)
+	if r.any != nil {
+		most = maxGoAsked
+	}
 	for _, s := range segments {
 		if s.kind != elfLoad || s.flags&elfWrite == 0 {
 			continue
 		}
-		for at := s.offset; at < s.offset+min(s.size, maxGoSearch); {
+		for at := s.offset; at < s.offset+min(s.size, most); {
 			n := int(min(windowSize, s.offset+s.size-at))
 			b := r.at(at, n)
 			i := bytes.Index(b, []byte(goMagic))
