@@ -220,3 +220,28 @@ func TestCopyDigestTags(t *testing.T) {
 		}
 	}
 }
+
+// TestReferrers lists what refers to an index and to its images.
+func TestReferrers(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	attest(w.one, "src", "1", putImage(w.one, "src", "", "x", "linux/amd64"), putImage(w.one, "src", "", "x", "linux/arm64"))
+	sign(w.one, "src", w.one.Tag("src", "1"))
+	for _, api := range []bool{true, false} {
+		w.one.NoReferrers = !api
+		source, err := index.Open(t.Context(), w.access, "one.test/src:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := source.Referrers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[bool]int{true: 1, false: 0}[api]; len(list) != want || api && list[0].Subject != w.one.Tag("src", "1") {
+			t.Errorf("API %v: %v", api, list)
+		}
+		if err := source.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -28,14 +28,17 @@ type inspection struct {
 	Descriptor  ocispec.Descriptor `json:"descriptor"`
 	Annotations map[string]string  `json:"annotations,omitempty"`
 	Images      []index.Image      `json:"images"`
+	// Referrers are what refers to the index and its images, if --referrers asks for them.
+	Referrers []index.Referrer `json:"referrers,omitempty"`
 }
 
 type inspectFlags struct {
 	registryFlags
 
-	platform string
-	raw      bool
-	format   string
+	platform  string
+	raw       bool
+	referrers bool
+	format    string
 }
 
 func inspectCommand(s streams) *cobra.Command {
@@ -54,6 +57,7 @@ func inspectCommand(s streams) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&f.platform, "platform", "", "show the config of this platform's image")
 	cmd.Flags().BoolVar(&f.raw, "raw", false, "print the manifest's own bytes")
+	cmd.Flags().BoolVar(&f.referrers, "referrers", false, "show what refers to the index and to its images too: signatures, SBOMs")
 	cmd.Flags().StringVar(&f.format, "format", "table", "print a table, json or a Go template")
 	f.register(cmd.Flags())
 	return cmd
@@ -78,7 +82,12 @@ func (f *inspectFlags) run(ctx context.Context, s streams, ref string) (err erro
 	if f.platform != "" {
 		return f.one(ctx, s, ref, source, tmpl)
 	}
-	all := inspection{ref, x.Descriptor, x.Annotations, x.Images}
+	all := inspection{ref, x.Descriptor, x.Annotations, x.Images, nil}
+	if f.referrers && !f.raw {
+		if all.Referrers, err = source.Referrers(ctx); err != nil {
+			return fmt.Errorf("%s: %w", ref, err)
+		}
+	}
 	switch {
 	case f.raw:
 		_, err := s.out.Write(x.Raw)
@@ -88,7 +97,30 @@ func (f *inspectFlags) run(ctx context.Context, s streams, ref string) (err erro
 	case f.format == string(formatJSON):
 		return printJSON(s.out, all)
 	}
-	return printIndex(s, ref, x)
+	if err := printIndex(s, ref, x); err != nil || !f.referrers {
+		return err
+	}
+	return printReferrers(s, x, all.Referrers)
+}
+
+// printReferrers prints what refers to an index and to its images.
+func printReferrers(s streams, x index.Index, list []index.Referrer) error {
+	rows := make([][]string, len(list))
+	for i, r := range list {
+		subject := "index"
+		for _, image := range x.Images {
+			if image.Descriptor.Digest == r.Subject {
+				subject = image.Platform.String()
+			}
+		}
+		rows[i] = []string{subject, r.Descriptor.Digest.String(), orDash(printable(r.Descriptor.ArtifactType))}
+	}
+	fmt.Fprintln(s.out)
+	if len(rows) == 0 {
+		fmt.Fprintln(s.out, "nothing refers to it")
+		return nil
+	}
+	return printTable(s.out, []string{"REFERS TO", "DIGEST", "ARTIFACT TYPE"}, rows)
 }
 
 func toJSON(v any) (string, error) {
