@@ -91,7 +91,7 @@ func (b *build) judge(ctx context.Context, t *target, out built) (Judgement, err
 func (b *build) verify(ctx context.Context, t *target, out built) (verify.Report, error) {
 	image := out.converted.Image.Image
 	image.Config = out.converted.Image.Config.ImageConfig // Docker's config is beside that of the OCI, which stays empty
-	want := verify.Want{Platform: t.platform, Except: t.except, Likely: true, Inherited: out.inheritsStart()}
+	want := verify.Want{Platform: t.platform, Except: t.except, Likely: true, Inherited: t.implicit || out.inheritsStart()}
 	if t.implicit {
 		want.Platform = platforms.FromOCI(image.Platform) // the base image decides
 	}

@@ -11,7 +11,7 @@
 //
 //	verified           | the image holds machine code, and all that matters is for the platform
 //	nothing to verify  | it holds none
-//	excepted           | it holds code for another machine, all of it where an exception allows it; or it starts what is not there, as its base image does
+//	excepted           | it holds code for another machine, all of it where an exception allows it; or it starts what is not there, and is not held to it ([Want.Inherited])
 //	refused            | something in it cannot run where it is meant to
 //
 // What the image starts is followed: the entrypoint and the command, what wrappers such as tini and env run, the commands of a shell's script that are certain to

@@ -23,7 +23,7 @@ type Want struct {
 	// Except are patterns of paths that may hold another machine's code, as in a .dockerignore file: "/usr/lib/firmware/**". Nil
 	// means none.
 	Except []string
-	// Inherited says that the base image has the entrypoint and the command that the image has: that it starts nothing that is there is then a warning.
+	// Inherited says that it is a warning if what the image starts is not there or lacks something: the base image has it so, or nobody asked for a platform.
 	Inherited bool
 	// Likely looks only at files that are executable or named like a library: reading any other takes a round trip of some file systems.
 	// Machine code in a file that is neither is then not seen; nothing can start it.
@@ -44,7 +44,7 @@ type Report struct {
 	Fitting int `json:"fitting,omitempty"`
 	// Interpreter is what loads the program that the image starts, or else most of its programs; empty if all are static.
 	Interpreter string `json:"interpreter,omitempty"`
-	// Broken says that what the image starts is not there, and that the base image has it so: such an image is not verified.
+	// Broken says that what the image starts is not there or lacks something, and that this refuses nothing ([Want.Inherited]): such an image is not verified.
 	Broken bool `json:"broken,omitempty"`
 	// Refused are the reasons for that verdict, Excepted what an exception allows, and Warnings what is worth a look. Nil means none.
 	Refused  []Finding `json:"refused,omitempty"`

@@ -46,13 +46,20 @@ func (in *inspection) checkCommands(c config) map[string]bool {
 	return s.judged
 }
 
-// broken notes that what the image starts cannot be started. What the base image says it starts is the base image's matter.
+// broken notes that what the image starts cannot be started. That is a warning where it is not held to it: in an image in which nothing can be started at all, which is data and whose
+// command is there for tools that want one, and by [Want.Inherited].
 func (s *start) broken(at, message string) {
 	f := Finding{Path: at, Message: message, Started: true}
-	if s.want.Inherited {
-		f.Message += "; so the base image has it"
+	data := true
+	for _, e := range s.tree {
+		if e.code != nil || e.kind == file && e.executable {
+			data = false
+			break
+		}
+	}
+	if s.want.Inherited || data {
 		s.report.Warnings = append(s.report.Warnings, f)
-		s.report.Broken = true
+		s.report.Broken = !data
 		return
 	}
 	s.report.Refused = append(s.report.Refused, f)
