@@ -85,6 +85,9 @@ func TestRules(t *testing.T) {
 			plain("srv/node_modules/bufferutil/prebuilds/darwin-x64/bufferutil.node", []byte("\xcf\xfa\xed\xfe\x07\x00\x00\x01\x03\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"))}},
 			verdict: Verified, warned: []string{"/srv/node_modules/bufferutil/prebuilds/darwin-x64/bufferutil.node is for darwin/amd64", "/srv/node_modules/bufferutil/prebuilds/linux-x64/bufferutil.node is for amd64"}},
 
+		{name: "data with a command for tools", platform: "linux/386", config: ocispec.ImageConfig{Cmd: []string{"/nothing"}}, layers: []files{{plain("data", []byte("x"))}}, verdict: NothingToVerify,
+			warned: []string{`its command "/nothing" is not in the image`}},
+
 		// Wrong.
 		{name: "installed for another machine", layers: []files{{plain("srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node", amd64Library)}}, verdict: Refused, refused: []string{"/srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node is for amd64"}},
 		{name: "a link in PATH", layers: []files{{{name: "usr/bin/tool", link: "/opt/tool/bin/tool"}, {name: "opt/tool/bin/tool", data: amd64Static}}}, verdict: Refused, refused: []string{"/usr/bin/tool leads to /opt/tool/bin/tool, which is for amd64"}},
@@ -235,6 +238,23 @@ func TestLibraries(t *testing.T) {
 		report, err := FS(without, image, want)
 		if err != nil || report.Verdict != Refused || len(report.Refused) != 1 || !strings.Contains(report.Refused[0].Message, filepath.Base(lib)) {
 			t.Errorf("without %s: %v %v %v", lib, report.Verdict, report.Refused, err)
+		}
+	}
+}
+
+// TestInherited: what nobody is held to is a warning, and no verified image.
+func TestInherited(t *testing.T) {
+	t.Parallel()
+	arm64 := parsed(t, "linux/arm64")
+	for _, inherited := range []bool{false, true} {
+		s := store{}
+		report, err := NewReader(s).Image(t.Context(), s.image(arm64, ocispec.ImageConfig{Entrypoint: []string{"/nothing"}}, alpine), Want{Platform: arm64, Inherited: inherited})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[bool]Verdict{false: Refused, true: Excepted}[inherited]
+		if report.Verdict != want || report.Broken != inherited || len(report.Refused)+len(report.Warnings) != 1 {
+			t.Errorf("inherited %v: %v %+v", inherited, report.Verdict, report)
 		}
 	}
 }
