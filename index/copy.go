@@ -8,7 +8,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/manifold-build/manifold/platforms"
 )
@@ -165,16 +164,8 @@ func (s *Source) referrers(ctx context.Context, ship shipment) ([]parcel, error)
 	}
 	var out []parcel
 	for depth := 0; len(next) > 0 && depth < maxNesting; depth++ {
-		lists := make([][]ocispec.Descriptor, len(next))
-		eg, egCtx := errgroup.WithContext(ctx)
-		eg.SetLimit(parallelRequests)
-		for i, d := range next {
-			eg.Go(func() (err error) {
-				lists[i], err = s.referrersOf(egCtx, d)
-				return err
-			})
-		}
-		if err := eg.Wait(); err != nil {
+		lists, err := s.referrersOfEach(ctx, next)
+		if err != nil {
 			return nil, err
 		}
 		next = nil
@@ -189,35 +180,6 @@ func (s *Source) referrers(ctx context.Context, ship shipment) ([]parcel, error)
 				return nil, err
 			}
 			out = append(out, more...)
-		}
-	}
-	return out, nil
-}
-
-// referrersOf lists what refers to a digest.
-func (s *Source) referrersOf(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
-	if s.repo != nil {
-		return s.repo.Referrers(ctx, d)
-	}
-	l, ok := s.blobs.(layout)
-	if !ok {
-		return nil, nil
-	}
-	list, err := l.entries()
-	if err != nil {
-		return nil, err
-	}
-	var out []ocispec.Descriptor
-	for _, entry := range list {
-		if entry.ArtifactType == "" {
-			continue
-		}
-		raw, err := s.manifest(ctx, entry)
-		if err != nil {
-			return nil, err
-		}
-		if p, err := newParcel(s, entry, raw); err == nil && p.subject == d {
-			out = append(out, entry)
 		}
 	}
 	return out, nil

@@ -25,6 +25,21 @@ func (s *Source) Referrers(ctx context.Context) ([]Referrer, error) {
 			subjects = append(subjects, image.Descriptor.Digest)
 		}
 	}
+	lists, err := s.referrersOfEach(ctx, subjects)
+	if err != nil {
+		return nil, err
+	}
+	var out []Referrer
+	for i, list := range lists {
+		for _, d := range list {
+			out = append(out, Referrer{subjects[i], d})
+		}
+	}
+	return out, nil
+}
+
+// referrersOfEach lists what refers to each of several digests.
+func (s *Source) referrersOfEach(ctx context.Context, subjects []digest.Digest) ([][]ocispec.Descriptor, error) {
 	lists := make([][]ocispec.Descriptor, len(subjects))
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(parallelRequests)
@@ -34,13 +49,33 @@ func (s *Source) Referrers(ctx context.Context) ([]Referrer, error) {
 			return err
 		})
 	}
-	if err := eg.Wait(); err != nil {
+	return lists, eg.Wait()
+}
+
+// referrersOf lists what refers to a digest.
+func (s *Source) referrersOf(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
+	if s.repo != nil {
+		return s.repo.Referrers(ctx, d)
+	}
+	l, ok := s.blobs.(layout)
+	if !ok {
+		return nil, nil
+	}
+	list, err := l.entries()
+	if err != nil {
 		return nil, err
 	}
-	var out []Referrer
-	for i, list := range lists {
-		for _, d := range list {
-			out = append(out, Referrer{subjects[i], d})
+	var out []ocispec.Descriptor
+	for _, entry := range list {
+		if entry.ArtifactType == "" {
+			continue
+		}
+		raw, err := s.manifest(ctx, entry)
+		if err != nil {
+			return nil, err
+		}
+		if p, err := newParcel(s, entry, raw); err == nil && p.subject == d {
+			out = append(out, entry)
 		}
 	}
 	return out, nil

@@ -97,9 +97,8 @@ type inspection struct {
 	want   Want
 	except *patternmatcher.PatternMatcher
 	roles  roles
-	// siblings are the files that fit, started those that the image starts.
-	siblings siblings
-	bundles  bundles
+	// packages are made when first asked for; started are the files that the image starts.
+	packages packages
 	started  map[string]bool
 	libs     *libraries
 	report   Report
@@ -116,7 +115,7 @@ func (t tree) inspect(c config, want Want) (Report, error) {
 	in := &inspection{tree: t, want: want, except: except, counts: map[string]int{}, interp: map[string]int{}}
 	in.report.Platform, in.report.Config = want.Platform, c.platform
 	in.checkPlatforms(c.noVariant)
-	in.roles, in.siblings, in.bundles, in.libs = t.rolesOf(c, want.Platform), in.findSiblings(), in.findBundles(), in.newLibraries(c)
+	in.roles, in.libs = t.rolesOf(c, want.Platform), in.newLibraries(c)
 	in.started = in.checkCommands(c)
 	names := slices.Sorted(maps.Keys(t))
 	for _, name := range names {
@@ -200,12 +199,12 @@ func (in *inspection) checkFile(e entry) {
 	case c.Format == PE && in.want.Platform.OS != "windows":
 		return // nothing executes it there
 	case !c.fitsMachine(in.want.Platform):
-		if c.Invalid == "" && in.siblings.has(e.path) {
+		if c.Invalid == "" && in.packagesOf().sibling(e.path) {
 			return // its package brings one for each platform
 		}
 		matters := role != other
 		if runTimeLoads(e.path) { // which asks for those of its own system, and of the bundle's for its own machine
-			matters = (c.OS == "" || c.OS == in.want.Platform.OS) && !in.bundles.has(e.path)
+			matters = (c.OS == "" || c.OS == in.want.Platform.OS) && !in.packagesOf().several(e.path)
 		}
 		in.sort(e, matters, false, at, mismatch(c, in.want.Platform))
 		return
@@ -236,7 +235,7 @@ func (in *inspection) checkLink(e entry) {
 	if !ok || to.code == nil || to.code.Object || in.roles.of(to) != other || in.started[to.path] || role == executablePath && !to.executable || isLoader(path.Base(e.path)) {
 		return
 	}
-	if c := *to.code; !c.fitsMachine(in.want.Platform) && (c.Format != PE || in.want.Platform.OS == "windows") && !in.siblings.has(to.path) {
+	if c := *to.code; !c.fitsMachine(in.want.Platform) && (c.Format != PE || in.want.Platform.OS == "windows") && !in.packagesOf().sibling(to.path) {
 		in.started[to.path] = true // said once
 		in.sort(to, true, false, "/"+e.path, "leads to /"+to.path+", which "+mismatch(c, in.want.Platform))
 	}

@@ -78,6 +78,7 @@ func TestRules(t *testing.T) {
 			verdict: Verified, warned: []string{"/opt/debugger is for amd64"}},
 		{name: "a directory where a link was", layers: []files{{{name: "srv/bin", link: "other"}, {name: "srv/other/app", data: amd64Static}}, {{name: "srv/bin/", kind: tar.TypeDir}, {name: "srv/bin/app", data: arm64Static}}}, verdict: Verified, warned: []string{"/srv/other/app is for amd64"}},
 		{name: "text written through a link", layers: []files{{{name: "usr/bin/app", data: amd64Static}}, {plain("bin/app", []byte("x"))}}, verdict: Verified},
+		{name: "text written through any link", layers: []files{{{name: "usr/local/bin", link: "../../opt/tools"}, {name: "opt/tools/app", data: amd64Static}}, {plain("usr/local/bin/app", []byte("x"))}}, verdict: Verified},
 		{name: "wrapper and entry script", config: ocispec.ImageConfig{Entrypoint: []string{"/usr/bin/tini", "--", "/entry.sh"}, Cmd: []string{"/opt/server"}},
 			layers: []files{{{name: "usr/bin/tini", data: arm64Static}, {name: "entry.sh", data: script("#!/bin/sh\nset -e\nexec \"$@\"\n")}, {name: "opt/server", data: arm64Static}}}, verdict: Verified},
 
@@ -87,6 +88,10 @@ func TestRules(t *testing.T) {
 
 		{name: "data with a command for tools", platform: "linux/386", config: ocispec.ImageConfig{Cmd: []string{"/nothing"}}, layers: []files{{plain("data", []byte("x"))}}, verdict: NothingToVerify,
 			warned: []string{`its command "/nothing" is not in the image`}},
+
+		{name: "a script that handles files for another machine", config: ocispec.ImageConfig{Entrypoint: []string{"/entry.sh"}}, layers: []files{{
+			{name: "entry.sh", data: script("#!/bin/sh\nset -e\nchmod +x /opt/tool-x\ncp /opt/tool-x /srv/\nexec sh\n")}, {name: "opt/tool-x", data: amd64Static},
+			{name: "usr/bin/chmod", data: arm64Static}, {name: "usr/bin/cp", data: arm64Static}}}, verdict: Verified, warned: []string{"/opt/tool-x is for amd64"}},
 
 		// Wrong.
 		{name: "installed for another machine", layers: []files{{plain("srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node", amd64Library)}}, verdict: Refused, refused: []string{"/srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node is for amd64"}},

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -57,59 +58,60 @@ func place(name string) (key string, named bool) {
 
 func isWord(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
 
-// siblings are where the files lie that fit, by what they are called without their platform.
-type siblings map[string][]string
+// packages are the files of an image by what they are called without their platform.
+type packages struct {
+	// fitting are where those lie that fit, two at most: one's own place, and another. machines are what there is machine code for.
+	fitting, machines map[string][]string
+}
 
-// bundles are the machines for which there are files of one name but for their platform: a package that brings several chooses by itself, and does without where
-// there is none for the platform at hand.
-type bundles map[string][]string
-
-func (in *inspection) findBundles() bundles {
-	out := bundles{}
+// packagesOf is made when the first file is found that does not fit: most images have none.
+func (in *inspection) packagesOf() packages {
+	if in.packages.fitting != nil {
+		return in.packages
+	}
+	p := packages{map[string][]string{}, map[string][]string{}}
+	add := func(list map[string][]string, key, value string, most int) {
+		if len(list[key]) < most && !slices.Contains(list[key], value) {
+			list[key] = append(list[key], value)
+		}
+	}
+	const two = 2
 	for name, e := range in.tree {
 		if e.code == nil || e.code.Object || e.code.Arch == "" || e.code.Invalid != "" {
 			continue
 		}
 		key, named := place(name)
-		if folder, _ := platformFolder(key, name); folder != "" {
-			key = folder
+		folder, at := platformFolder(key, name)
+		if e.code.fitsMachine(in.want.Platform) {
+			add(p.fitting, key, name, two)
+			if folder != "" {
+				add(p.fitting, folder, at, two)
+			}
 		}
-		if machine := e.code.OS + "/" + e.code.Arch; named && !slices.Contains(out[key], machine) {
-			out[key] = append(out[key], machine)
+		if named {
+			add(p.machines, cmp.Or(folder, key), e.code.OS+"/"+e.code.Arch, two)
 		}
 	}
-	return out
+	in.packages = p
+	return p
 }
 
-// has reports whether a file is one of several that its package brings.
-func (b bundles) has(name string) bool {
+// sibling reports whether a file that fits stands beside one that does not.
+func (p packages) sibling(name string) bool {
 	key, named := place(name)
-	if folder, _ := platformFolder(key, name); folder != "" {
-		key = folder
+	if !named && !libFolder.MatchString(parent(name)) {
+		return false
 	}
-	return named && len(b[key]) > 1
+	folder, own := platformFolder(key, name)
+	isOther := func(mine string) func(string) bool { return func(at string) bool { return at != mine } }
+	return slices.ContainsFunc(p.fitting[key], isOther(name)) || folder != "" && slices.ContainsFunc(p.fitting[folder], isOther(own))
 }
 
-func (in *inspection) findSiblings() siblings {
-	out := siblings{}
-	for name, e := range in.tree {
-		if e.code == nil || e.code.Object || e.code.Arch == "" || !e.code.fitsMachine(in.want.Platform) {
-			continue
-		}
-		key, _ := place(name)
-		out.add(key, name)
-		if folder, at := platformFolder(key, name); folder != "" {
-			out.add(folder, at)
-		}
-	}
-	return out
-}
-
-func (s siblings) add(key, at string) {
-	const enough = 2 // one's own, and another
-	if len(s[key]) < enough && !slices.Contains(s[key], at) {
-		s[key] = append(s[key], at)
-	}
+// several reports whether a file's package brings machine code for several machines: it chooses by itself, and does without where there is none for the one at hand.
+func (p packages) several(name string) bool {
+	key, named := place(name)
+	folder, _ := platformFolder(key, name)
+	return named && len(p.machines[cmp.Or(folder, key)]) > 1
 }
 
 // platformFolder is the innermost folder that is named for a platform, as its key and as it is: whatever it holds, what the folder beside it holds is for
@@ -122,19 +124,6 @@ func platformFolder(key, name string) (folder, at string) {
 	folder = key[:i+strings.IndexByte(key[i:], '/')+1]
 	parts := strings.SplitAfter(name, "/")
 	return folder, strings.Join(parts[:min(strings.Count(folder, "/"), len(parts))], "")
-}
-
-// has reports whether a file that fits stands beside one that does not.
-func (s siblings) has(name string) bool {
-	key, named := place(name)
-	if !named && !libFolder.MatchString(parent(name)) {
-		return false
-	}
-	if slices.ContainsFunc(s[key], func(at string) bool { return at != name }) {
-		return true
-	}
-	folder, own := platformFolder(key, name)
-	return folder != "" && slices.ContainsFunc(s[folder], func(at string) bool { return at != own })
 }
 
 // runTimeLoads reports whether a run time loads a library from where it lies, by its own rules and not by the loader's.

@@ -119,7 +119,9 @@ func (s *start) command(c script.Command, sure bool) {
 	switch {
 	case ok:
 		s.file(at, "command")
-		s.handed(c.Words)
+		if len(s.c.cmd) > 0 && slices.Equal(c.Words[1:], s.c.cmd) { // as tini hands it on
+			s.handed(c.Words)
+		}
 	case slices.Contains(ofTheShell, c.Words[0]) || !sure:
 	default:
 		s.broken("", fmt.Sprintf("its command %q is not in the image, or is not executable", c.Words[0]))

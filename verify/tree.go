@@ -148,8 +148,9 @@ func (t tree) apply(l *layer) error {
 			hidden[t.place(e.path)] = true
 		}
 	}
+	links := t.linksTo(l)
 	for name := range t {
-		if !brought[name] && (hidden[name] || below(name, hidden) || l.hides(name)) || t.hiddenThrough(name, l) {
+		if !brought[name] && (hidden[name] || below(name, hidden) || l.hides(name)) || hiddenThrough(name, links, l) {
 			delete(t, name)
 		}
 	}
@@ -187,20 +188,33 @@ func (t tree) remove(whole, emptied map[string]bool) {
 	}
 }
 
-// systemLinks are links to directories through which layers commonly write.
-var systemLinks = []string{"bin", "sbin", "lib", "lib64", "lib32", "libx32", "var/run", "usr/tmp"}
-
-// hiddenThrough reports whether the layer has something else by a name of a file that leads through a link to its directory.
-func (t tree) hiddenThrough(name string, l *layer) bool {
+// linksTo are the links that lead to directories, by where they lead: what a layer writes through one lies there. There is nothing to find if the layer has no files that are not kept.
+func (t tree) linksTo(l *layer) map[string][]string {
 	if len(l.others) == 0 {
-		return false
+		return nil
 	}
-	for _, link := range systemLinks {
-		if e, ok := t[link]; !ok || e.kind != symlink {
+	out := map[string][]string{}
+	for name, e := range t {
+		if e.kind != symlink {
 			continue
 		}
-		if rest, ok := strings.CutPrefix(name, t.dir(link)+"/"); ok {
-			if _, other := l.others[l.hash(link+"/"+rest)]; other {
+		to, err := t.resolve(name)
+		if _, isFile := t[to]; err != nil || isFile || to == "" {
+			continue
+		}
+		out[to] = append(out[to], name)
+	}
+	return out
+}
+
+// hiddenThrough reports whether the layer has something else by a name of a file that leads through a link to one of its directories.
+func hiddenThrough(name string, links map[string][]string, l *layer) bool {
+	if len(links) == 0 {
+		return false
+	}
+	for dir := parent(name); dir != ""; dir = parent(dir) {
+		for _, link := range links[dir] {
+			if _, other := l.others[l.hash(link+name[len(dir):])]; other {
 				return true
 			}
 		}

@@ -77,6 +77,7 @@ func TestHostile(t *testing.T) {
 	if err != nil || len(archive.Files) < 200 {
 		t.Fatal(len(archive.Files), "cases", err)
 	}
+cases:
 	for _, f := range archive.Files {
 		c := readCase(t, &txtar.Archive{Comment: []byte("targets: linux/arm64\n"), Files: []txtar.File{{Name: "Dockerfile", Data: f.Data}}})
 		file, err := dockerfile.Parse("Dockerfile", c.src)
@@ -87,8 +88,11 @@ func TestHostile(t *testing.T) {
 		if err != nil {
 			t.Fatal(f.Name, err)
 		}
-		if moved, _ := wasMoved(plan); moved {
-			t.Errorf("%s: moved", f.Name)
+		for i, s := range plan.Steps {
+			if i < len(plan.Steps)-1 && s.Executes && s.Strategy == platforms.Emulate {
+				continue cases
+			}
 		}
+		t.Errorf("%s: no stage stays", f.Name)
 	}
 }
