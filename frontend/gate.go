@@ -70,12 +70,11 @@ func (b *build) judge(ctx context.Context, t *target, out built) (Judgement, err
 	j := Judgement{Report: verify.Report{Platform: t.platform}}
 	if t.verify != verifyOff {
 		report, err := b.verify(ctx, t, out)
-		var limit *verify.LimitError
-		switch {
-		case errors.As(err, &limit) && t.verify == verifyWarn:
-			report = verify.Report{Platform: t.platform, Warnings: []verify.Finding{{Path: "/", Message: "was not verified to its end: " + limit.Error()}}, Broken: true, Verdict: verify.Excepted}
-		case err != nil:
-			return j, fmt.Errorf("verifying the image: %w", err)
+		if err != nil {
+			var warned bool
+			if report, warned = t.unverified(err); !warned {
+				return j, fmt.Errorf("verifying the image: %w", err)
+			}
 		}
 		j.Report = report
 		j.otherBase = out.otherBase(report.Platform)
@@ -85,6 +84,18 @@ func (b *build) judge(ctx context.Context, t *target, out built) (Judgement, err
 		}
 	}
 	return j, b.test(ctx, t, out, &j)
+}
+
+// unverified is the report of an image that is too large to be looked at to its end, where that is a warning.
+func (t *target) unverified(err error) (_ verify.Report, warned bool) {
+	limit, ok := errors.AsType[*verify.LimitError](err)
+	if !ok || t.verify != verifyWarn {
+		return verify.Report{}, false
+	}
+	return verify.Report{
+		Platform: t.platform, Verdict: verify.Excepted, Broken: true,
+		Warnings: []verify.Finding{{Path: "/", Message: "was not looked at to its end: it holds " + limit.Error()}},
+	}, true
 }
 
 // verify looks at the root filesystem of a target's image.

@@ -245,3 +245,19 @@ func TestReferrers(t *testing.T) {
 		}
 	}
 }
+
+// TestPublishedSubject publishes an index that refers to another manifest: where the registry has no referrers API, the tag in its place lists it.
+func TestPublishedSubject(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.two.NoReferrers = true
+	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("what it is about"), Size: 16}
+	raw := registrytest.Encode(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, ArtifactType: "application/vnd.test", Subject: &subject, Manifests: []ocispec.Descriptor{}})
+	w.one.PutManifest("list", "1", ocispec.MediaTypeImageIndex, raw)
+	if _, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/list:1", Names: []string{"two.test/list:1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := w.two.Tags("list")["sha256-"+subject.Digest.Encoded()]; !ok {
+		t.Errorf("tags %v", w.two.Tags("list"))
+	}
+}

@@ -93,7 +93,13 @@ func TestRules(t *testing.T) {
 			{name: "entry.sh", data: script("#!/bin/sh\nset -e\nchmod +x /opt/tool-x\ncp /opt/tool-x /srv/\nexec sh\n")}, {name: "opt/tool-x", data: amd64Static},
 			{name: "usr/bin/chmod", data: arm64Static}, {name: "usr/bin/cp", data: arm64Static}}}, verdict: Verified, warned: []string{"/opt/tool-x is for amd64"}},
 
+		{name: "many files of one package", layers: []files{{plain("srv/node_modules/@a/b/1.o", amd64Library), plain("srv/node_modules/@a/b/2.o", amd64Library), plain("srv/node_modules/@a/b/c/3.o", amd64Library), plain("srv/node_modules/@a/b/c/4.o", amd64Library)}},
+			verdict: Verified, warned: []string{"/srv/node_modules/@a/b holds 4 files for amd64, such as /srv/node_modules/@a/b/1.o"}},
+		{name: "a program by env, its line split", config: ocispec.ImageConfig{Entrypoint: []string{"/app"}}, layers: []files{{{name: "app", data: script("#!/usr/bin/env -S A=b busybox sh\n")}}}, verdict: Verified},
+
 		// Wrong.
+		{name: "a program by env that is not there, its line split", config: ocispec.ImageConfig{Entrypoint: []string{"/app"}}, layers: []files{{{name: "app", data: script("#!/usr/bin/env -S A=b python3 -u\n")}}}, verdict: Refused,
+			refused: []string{"/app (entrypoint) is a script for python3 by env, which is not in the image"}},
 		{name: "installed for another machine", layers: []files{{plain("srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node", amd64Library)}}, verdict: Refused, refused: []string{"/srv/node_modules/@swc/core-linux-x64-gnu/swc.linux-x64-gnu.node is for amd64"}},
 		{name: "a link in PATH", layers: []files{{{name: "usr/bin/tool", link: "/opt/tool/bin/tool"}, {name: "opt/tool/bin/tool", data: amd64Static}}}, verdict: Refused, refused: []string{"/usr/bin/tool leads to /opt/tool/bin/tool, which is for amd64"}},
 		{name: "an entry script's command", config: ocispec.ImageConfig{Entrypoint: []string{"/entry.sh"}}, layers: []files{{{name: "entry.sh", data: script("#!/bin/sh\nset -e\nmkdir -p /data\nexec /app/dist/server --port 80\n")}, {name: "app/dist/server", data: amd64Static}}},
@@ -155,6 +161,70 @@ func TestRules(t *testing.T) {
 				if !ok {
 					t.Errorf("%s: (-want +got)\n%s", kind, cmp.Diff(list.want, said(Report{Refused: list.got})))
 				}
+			}
+		})
+	}
+}
+
+// TestSearchOfLibraries holds the search to what the loaders of glibc and musl do, each way by itself.
+func TestSearchOfLibraries(t *testing.T) {
+	t.Parallel()
+	arm64 := parsed(t, "linux/arm64")
+	code := func(c Code) *Code {
+		c.Format = ELF
+		if c.Arch == "" {
+			c.Arch = "arm64"
+		}
+		return &c
+	}
+	loader, musl := entry{path: "lib/ld-linux.so.1", code: code(Code{})}, entry{path: "lib/ld-musl-aarch64.so.1", code: code(Code{})}
+	app := func(c Code) entry {
+		if c.Interp == "" {
+			c.Interp = "/lib/ld-linux.so.1"
+		}
+		return entry{path: "opt/app/bin/app", executable: true, code: code(c)}
+	}
+	lib := func(at string, needs ...string) entry { return entry{path: at, code: code(Code{Needs: needs})} }
+	needs := []string{"liba.so"}
+	for _, tc := range []struct {
+		name  string
+		env   []string
+		files []entry
+		lacks string // "" means that nothing is missing
+	}{
+		{name: "nowhere", files: []entry{loader, app(Code{Needs: needs})}, lacks: "needs the library liba.so, which is not in the image"},
+		{name: "a standard folder", files: []entry{loader, app(Code{Needs: needs}), lib("usr/lib/liba.so")}},
+		{name: "the triplet's folder", files: []entry{loader, app(Code{Needs: needs}), lib("usr/lib/aarch64-linux-gnu/liba.so")}},
+		{name: "DT_RUNPATH by origin", files: []entry{loader, app(Code{Needs: needs, RunPath: []string{"$ORIGIN/../lib"}}), lib("opt/app/lib/liba.so")}},
+		{name: "DT_RPATH for what a library needs", files: []entry{loader, app(Code{Needs: needs, RPath: []string{"${ORIGIN}/../lib"}}), lib("opt/app/lib/liba.so", "libb.so"), lib("opt/app/lib/libb.so")}},
+		{name: "DT_RUNPATH is not for what a library needs", files: []entry{loader, app(Code{Needs: needs, RunPath: []string{"$ORIGIN/../lib"}}), lib("opt/app/lib/liba.so", "libb.so"), lib("opt/app/lib/libb.so")},
+			lacks: "needs the library libb.so, which is not in the image (by /opt/app/lib/liba.so)"},
+		{name: "LD_LIBRARY_PATH", env: []string{"LD_LIBRARY_PATH=/x:/opt/more"}, files: []entry{loader, app(Code{Needs: needs}), lib("opt/more/liba.so")}},
+		{name: "ld.so.conf", files: []entry{loader, app(Code{Needs: needs}), lib("opt/conf/liba.so"),
+			{path: "etc/ld.so.conf", text: "include /etc/ld.so.conf.d/*.conf\n"}, {path: "etc/ld.so.conf.d/a.conf", text: "# a\n/opt/conf\n"}}},
+		{name: "for another machine alone", files: []entry{loader, app(Code{Needs: needs, RunPath: []string{"/opt/more"}}), {path: "opt/more/liba.so", code: code(Code{Arch: "amd64"})}}, lacks: "needs the library liba.so, which is there for amd64 alone"},
+		{name: "another machine's first", files: []entry{loader, app(Code{Needs: needs, RunPath: []string{"/opt/more"}}), {path: "opt/more/liba.so", code: code(Code{Arch: "amd64"})}, lib("usr/lib/liba.so")}},
+		{name: "musl's own", files: []entry{musl, app(Code{Interp: "/lib/ld-musl-aarch64.so.1", Needs: []string{"libc.musl-aarch64.so.1", "libpthread.so.0"}})}},
+		{name: "musl's folders", files: []entry{musl, app(Code{Interp: "/lib/ld-musl-aarch64.so.1", Needs: needs}), lib("opt/musl/liba.so"), {path: "etc/ld-musl-aarch64.path", text: "/lib:/opt/musl\n"}}},
+		{name: "what could not be read", files: []entry{loader, app(Code{Unread: true})}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			root := tree{}
+			for _, f := range tc.files {
+				f.kind = file
+				root[f.path] = f
+			}
+			report, err := root.inspect(config{platform: arm64, cmd: []string{"/opt/app/bin/app"}, dir: "/", env: tc.env}, Want{Platform: arm64})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			if tc.lacks != "" {
+				want = []string{"refused: /opt/app/bin/app (command) " + tc.lacks}
+			}
+			if diff := cmp.Diff(want, said(Report{Refused: report.Refused})); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
 	}
