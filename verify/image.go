@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/klauspost/compress/gzip"
@@ -176,14 +177,16 @@ func readLayer(ctx context.Context, from Fetcher, desc ocispec.Descriptor) (_ *l
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rc.Close()) }()
-	sum := desc.Digest.Verifier()
+	sum := newSumming(desc.Digest.Algorithm())
+	storedDigest := sync.OnceValue(sum.digest)
+	defer storedDigest()
 	stored := &counter{r: io.TeeReader(rc, sum)}
 	plain, err := decompress(stored)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, plain.Close()) }()
-	diff := newSumming()
+	diff := newSumming(digest.Canonical)
 	whole := io.TeeReader(&bounded{r: plain, stored: stored}, diff)
 	l, err := scanLayer(ctx, whole)
 	if err == nil {
@@ -197,7 +200,7 @@ func readLayer(ctx context.Context, from Fetcher, desc ocispec.Descriptor) (_ *l
 	if err != nil {
 		return nil, err
 	}
-	if !sum.Verified() {
+	if storedDigest() != desc.Digest {
 		return nil, errDigest
 	}
 	l.diffID = diffID

@@ -128,7 +128,7 @@ func largeImage(ctx context.Context, dir string) (_ string, err error) {
 		return "", err
 	}
 	temp := filepath.Join(blobs, "layer")
-	d, err := writeLayer(ctx, temp)
+	d, diffID, err := writeLayer(ctx, temp)
 	if err != nil {
 		return "", err
 	}
@@ -144,7 +144,9 @@ func largeImage(ctx context.Context, dir string) (_ string, err error) {
 		d := digest.FromBytes(dt)
 		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(dt))}, os.WriteFile(filepath.Join(blobs, d.Encoded()), dt, 0o600)
 	}
-	config, err := put(ocispec.MediaTypeImageConfig, ocispec.Image{Platform: ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}})
+	config, err := put(ocispec.MediaTypeImageConfig, ocispec.Image{
+		Platform: ocispec.Platform{OS: runtime.GOOS, Architecture: runtime.GOARCH}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}},
+	})
 	if err != nil {
 		return "", err
 	}
@@ -162,27 +164,27 @@ func largeImage(ctx context.Context, dir string) (_ string, err error) {
 }
 
 // writeLayer writes a layer of layerSize, or a little more.
-func writeLayer(ctx context.Context, name string) (_ ocispec.Descriptor, err error) {
+func writeLayer(ctx context.Context, name string) (_ ocispec.Descriptor, diffID digest.Digest, err error) {
 	f, err := os.Create(name)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	sum := sha256.New()
+	sum, plain := sha256.New(), sha256.New()
 	stored := &size{}
 	buffered := bufio.NewWriterSize(io.MultiWriter(f, sum, stored), 1<<20)
 	gz, err := gzip.NewWriterLevel(buffered, gzip.BestSpeed)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, "", err
 	}
-	tw := tar.NewWriter(gz)
+	tw := tar.NewWriter(io.MultiWriter(gz, plain))
 	for i := 0; stored.n < layerSize && err == nil; i++ {
 		err = addTree(ctx, tw, runtime.GOROOT(), fmt.Sprintf("opt/go%d", i), func() bool { return stored.n >= layerSize }) //nolint:staticcheck // the machine's own Go
 	}
 	if err := errors.Join(err, tw.Close(), gz.Close(), buffered.Flush()); err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, "", err
 	}
-	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.NewDigest(digest.SHA256, sum), Size: stored.n}, nil
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.NewDigest(digest.SHA256, sum), Size: stored.n}, digest.NewDigest(digest.SHA256, plain), nil
 }
 
 // size counts what is written.

@@ -21,8 +21,8 @@ const (
 	sumBuffers = 3
 )
 
-func newSumming() *summing {
-	s := &summing{alg: digest.Canonical, sum: digest.Canonical.Hash(), full: make(chan []byte, sumBuffers), unused: make(chan []byte, sumBuffers), done: make(chan struct{})}
+func newSumming(alg digest.Algorithm) *summing {
+	s := &summing{alg: alg, sum: alg.Hash(), full: make(chan []byte, sumBuffers), unused: make(chan []byte, sumBuffers), done: make(chan struct{})}
 	for range sumBuffers - 1 {
 		s.unused <- make([]byte, 0, sumBuffer)
 	}
@@ -51,7 +51,7 @@ func (s *summing) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// digest ends the stream. It has to be called once, whatever came of the reading.
+// digest ends the stream. It has to be called once, whatever came of the reading, and nothing may be written after it.
 func (s *summing) digest() digest.Digest {
 	s.full <- s.buf
 	close(s.full)
