@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/auth"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
 )
 
 // host is one host that serves a registry.
@@ -19,128 +23,159 @@ type host struct {
 
 	client *Client
 
-	mu         sync.Mutex
-	authorizer docker.Authorizer
-	generation int             // counts the authorizers
-	accepted   map[string]bool // the scopes whose token of this generation was accepted
-	challenge  *http.Response  // the last one that was answered; only its header and its request count
-	asking     map[string]chan struct{}
+	mu sync.Mutex
+	// challenge is what the host asked for last; its scheme is 0 until it did. more are the scopes that a challenge has named beyond those
+	// that were asked for, by these: some registries spell a repository in another way.
+	challenge auth.Challenge
+	more      map[string][]string
 }
 
-// renew forgets every token.
-func (h *host) renew() {
-	h.authorizer = docker.NewDockerAuthorizer(docker.WithAuthClient(h.Client), docker.WithAuthCreds(h.client.credentials), docker.WithAuthHeader(h.Header))
-	h.generation++
-	h.accepted = map[string]bool{}
+// clientID is how a token server knows us (distribution, "Docker Registry v2 authentication using OAuth2").
+const clientID = "manifold"
+
+// answered is what a host's challenge was answered with.
+type answered struct {
+	scheme auth.AuthenticationScheme // 0: no credentials were sent
+	token  *token                    // of a bearer scheme
+	scopes string                    // the token's
 }
 
-func (h *host) current() (docker.Authorizer, int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.authorizer, h.generation
-}
-
-// authorize adds the credentials to a request to this host, and returns which generation of tokens they are of.
-func (h *host) authorize(ctx context.Context, req *http.Request) (int, error) {
-	authorizer, generation := h.current()
+// authorize adds credentials to a request to this host, as its last challenge asked for them.
+func (h *host) authorize(ctx context.Context, req *http.Request) (answered, error) {
 	if !sameHost(req.URL.Scheme, req.URL.Host, h.Scheme, h.Host) {
-		return generation, nil
+		return answered{}, nil
 	}
-	req.URL.Host = h.Host // the authorizer knows it by that name
-	// One at a time for each scope: containerd's authorizer reads a token's end without its lock.
-	turn := h.turn(scopes(ctx))
-	select {
-	case turn <- struct{}{}:
-		defer func() { <-turn }()
-	case <-ctx.Done():
-		return generation, context.Cause(ctx)
+	h.mu.Lock()
+	challenge := h.challenge
+	asked := docker.GetTokenScopes(ctx, nil)
+	all := slices.Concat(asked, h.more[strings.Join(asked, " ")])
+	h.mu.Unlock()
+	if challenge.Scheme == 0 {
+		return answered{}, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, answerWait, errSilent)
-	defer cancel()
-	err := authorizer.Authorize(withToken(ctx), req)
+	user, secret, err := h.client.credentials(h.Host)
 	if err != nil {
-		if transient(err) {
-			h.forget(generation) // it would keep the failure for ever
+		return answered{}, err
+	}
+	if challenge.Scheme == auth.BasicAuth {
+		if user == "" || secret == "" {
+			return answered{}, nil // the host says what it thinks of that
 		}
-		if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		req.SetBasicAuth(user, secret)
+		h.client.secrets.add(strings.TrimPrefix(req.Header.Get("Authorization"), "Basic "))
+		return answered{scheme: auth.BasicAuth}, nil
+	}
+	opt, err := auth.GenerateTokenOptions(ctx, h.Host, user, secret, challenge)
+	if err != nil {
+		return answered{}, err
+	}
+	opt.Scopes = all
+	t, err := h.client.tokens.get(ctx, opt, func(ctx context.Context) (*token, error) { return h.fetchToken(ctx, opt) })
+	if err != nil {
+		return answered{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.value)
+	return answered{auth.BearerAuth, t, strings.Join(all, " ")}, nil
+}
+
+// fetchToken asks the token server.
+func (h *host) fetchToken(ctx context.Context, opt auth.TokenOptions) (_ *token, err error) {
+	release, err := h.client.request(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeoutCause(withToken(ctx), answerWait, errSilent)
+	defer cancel()
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), errSilent) {
 			err = fmt.Errorf("the token server: %w", errSilent)
 		}
-	}
-	if _, token, ok := strings.Cut(req.Header.Get("Authorization"), " "); ok {
-		h.client.secrets.add(token)
-	}
-	return generation, err
-}
-
-// turn is taken by whoever asks for a token of some scopes.
-func (h *host) turn(scopes string) chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.asking[scopes] == nil {
-		h.asking[scopes] = make(chan struct{}, 1)
-	}
-	return h.asking[scopes]
-}
-
-// forget renews the tokens of a generation, once.
-func (h *host) forget(generation int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.generation == generation {
-		header := h.challenge
-		h.renew()
-		if header != nil {
-			_ = h.authorizer.AddResponses(withToken(context.Background()), []*http.Response{header}) // it was taken before
+	}()
+	if opt.Secret != "" {
+		res, err := auth.FetchTokenWithOAuth(ctx, h.Client, h.Header, clientID, opt)
+		if err == nil {
+			return h.newToken(res.AccessToken, res.ExpiresInSeconds), nil
+		}
+		if refused, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); !ok || !wantsGet(refused.StatusCode, opt.Username) {
+			return nil, err
 		}
 	}
-}
-
-// accept notes that the registry took a token.
-func (h *host) accept(ctx context.Context, generation int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.generation == generation {
-		h.accepted[scopes(ctx)] = true
+	res, err := auth.FetchToken(ctx, h.Client, h.Header, opt)
+	if err != nil {
+		return nil, err
 	}
+	return h.newToken(res.Token, res.ExpiresInSeconds), nil
 }
 
-// challenged takes a 401 in, and reports whether it is worth asking again. A token that was taken before may have expired: all are
-// forgotten, once. One that never was taken will not be.
-func (h *host) challenged(ctx context.Context, res *http.Response, generation int) (bool, error) {
+// wantsGet reports whether a token server's answer to a POST is that of one which gives tokens by GET only, as those of ACR (400), Artifactory (401) and GCR (404) have been seen to do.
+// An identity token can be used in no other way.
+func wantsGet(code int, user string) bool {
+	switch code {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound:
+		return true
+	case http.StatusMethodNotAllowed:
+		return user != ""
+	}
+	return false
+}
+
+// challenged takes a 401 in, and reports whether it is worth asking again: a token may have expired, and the host may want another one. A token that it never took it
+// will not take the next time.
+func (h *host) challenged(ctx context.Context, res *http.Response, with answered) (bool, error) {
+	next, ok := chosen(auth.ParseAuthHeader(res.Header))
+	if !ok {
+		return false, fmt.Errorf("it asks for credentials in a way that is not known: %w", errdefs.ErrNotImplemented)
+	}
+	if next.Scheme == auth.BasicAuth {
+		if user, secret, err := h.client.credentials(h.Host); err != nil || user == "" || secret == "" {
+			return false, err
+		}
+	}
+	asked := docker.GetTokenScopes(ctx, nil)
+	more := beyond(strings.Fields(next.Parameters["scope"]), asked)
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	sent := res.Request.Header.Get("Authorization") != ""
+	before := h.challenge
+	h.challenge = next
+	if len(more) > 0 {
+		if h.more == nil {
+			h.more = map[string][]string{}
+		}
+		key := strings.Join(asked, " ")
+		h.more[key] = beyond(more, h.more[key], h.more[key]...)
+	}
+	all := strings.Join(slices.Concat(asked, h.more[strings.Join(asked, " ")]), " ")
+	h.mu.Unlock()
+	changed := before.Scheme != next.Scheme || before.Parameters["realm"] != next.Parameters["realm"] || before.Parameters["service"] != next.Parameters["service"]
 	switch {
-	case h.generation != generation:
-		return true, nil // another request has renewed them
-	case sent && !h.accepted[scopes(ctx)]:
+	case with.scheme == 0, changed:
+		return true, nil
+	case with.scheme == auth.BasicAuth:
 		return false, nil
-	case sent:
-		h.renew()
+	case all != with.scopes:
+		return true, nil
 	}
-	known := &http.Response{StatusCode: res.StatusCode, Header: withoutScopes(res.Header, docker.GetTokenScopes(ctx, nil)), Request: res.Request}
-	err := h.authorizer.AddResponses(withToken(ctx), []*http.Response{known})
-	if err == nil {
-		h.challenge = known
-	}
-	return err == nil, err
+	return h.client.tokens.drop(with.token), nil
 }
 
-// challengedScope matches the scopes in a challenge (RFC 6750, section 3).
-var challengedScope = regexp.MustCompile(`\bscope="([^"]*)"`)
+// chosen is the challenge that is answered: a token's before a password's.
+func chosen(list []auth.Challenge) (auth.Challenge, bool) {
+	for _, c := range list {
+		if c.Scheme == auth.BearerAuth && c.Parameters["realm"] != "" || c.Scheme == auth.BasicAuth {
+			return c, true
+		}
+	}
+	return auth.Challenge{}, false
+}
 
-// withoutScopes are the headers of a challenge without the scopes that the request asks for by itself: the authorizer would ask for them with every later token too, the one to
-// read another repository among them.
-func withoutScopes(h http.Header, asked []string) http.Header {
-	out := h.Clone()
-	for i, value := range out.Values("WWW-Authenticate") {
-		out["Www-Authenticate"][i] = challengedScope.ReplaceAllStringFunc(value, func(param string) string {
-			list := strings.Fields(challengedScope.FindStringSubmatch(param)[1])
-			list = slices.DeleteFunc(list, func(s string) bool {
-				return slices.ContainsFunc(asked, func(a string) bool { return coversScope(a, s) })
-			})
-			return `scope="` + strings.Join(list, " ") + `"`
-		})
+// beyond are the scopes of a list that others do not cover, behind the first ones.
+func beyond(list, others []string, first ...string) []string {
+	out := slices.Clone(first)
+	for _, s := range list {
+		covers := func(have string) bool { return coversScope(have, s) }
+		if !slices.ContainsFunc(others, covers) && !slices.ContainsFunc(out, covers) {
+			out = append(out, s)
+		}
 	}
 	return out
 }
@@ -160,7 +195,94 @@ func coversScope(have, want string) bool {
 	return true
 }
 
-func scopes(ctx context.Context) string { return strings.Join(docker.GetTokenScopes(ctx, nil), " ") }
+// token is one that a token server gave.
+type token struct {
+	key     tokenFor
+	value   string
+	expires time.Time   // zero: it is not said
+	taken   atomic.Bool // a registry has accepted it
+}
+
+// tokenMargin is how long before its end a token is no longer used: it has to last until the request has arrived.
+const tokenMargin = 5 * time.Second
+
+func (h *host) newToken(value string, seconds int) *token {
+	h.client.secrets.add(value)
+	t := &token{value: value}
+	if seconds > 0 {
+		life := time.Duration(seconds) * time.Second
+		t.expires = time.Now().Add(max(life-tokenMargin, life/2))
+	}
+	return t
+}
+
+// tokenFor is what a token is for, and whose it is.
+type tokenFor struct{ realm, service, scopes, user, secret string }
+
+// tokens are those of a client. Each is asked for once, whoever waits for it.
+type tokens struct {
+	mu   sync.Mutex
+	have map[tokenFor]*token
+	turn map[tokenFor]chan struct{}
+}
+
+// get returns a token, which fetch gets if there is none that is good. Who waits for another's request does so until his own context ends.
+func (s *tokens) get(ctx context.Context, opt auth.TokenOptions, fetch func(context.Context) (*token, error)) (*token, error) {
+	key := tokenFor{opt.Realm, opt.Service, strings.Join(opt.Scopes, " "), opt.Username, opt.Secret}
+	t, turn := s.look(key)
+	if t != nil {
+		return t, nil
+	}
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if t, _ = s.look(key); t != nil {
+		return t, nil
+	}
+	t, err := fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.key = key
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.have[key] = t
+	return t, nil
+}
+
+// look returns the token if there is one that is good, and whose turn it is to ask for one.
+func (s *tokens) look(key tokenFor) (*token, chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.have == nil {
+		s.have, s.turn = map[tokenFor]*token{}, map[tokenFor]chan struct{}{}
+	}
+	if s.turn[key] == nil {
+		s.turn[key] = make(chan struct{}, 1)
+	}
+	t := s.have[key]
+	if t != nil && !t.expires.IsZero() && time.Now().After(t.expires) {
+		t = nil
+	}
+	return t, s.turn[key]
+}
+
+// drop forgets a token that was refused, and reports whether another one may do better: one that was accepted before has expired.
+func (s *tokens) drop(t *token) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.have[t.key] != t {
+		return true // another request has done so
+	}
+	if !t.taken.Load() {
+		return false
+	}
+	delete(s.have, t.key)
+	return true
+}
 
 // secrets are what no message may show.
 type secrets struct {

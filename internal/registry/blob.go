@@ -42,15 +42,20 @@ var errShort = errors.New("the body ends early")
 // Fetch opens a blob, or a manifest by its digest. Reading takes up again where a connection broke, and ends with an error if the bytes
 // are not those of the digest. The descriptor's urls are not looked at.
 func (r *Repository) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	return r.fetch(ctx, desc, 0, desc.Digest.Validate() == nil)
+	return r.fetch(ctx, desc, 0, desc.Digest.Validate() == nil, false)
+}
+
+// FetchSmall is Fetch for what is read whole and closed at once, as a manifest or a config: it counts among the requests for small things.
+func (r *Repository) FetchSmall(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return r.fetch(ctx, desc, 0, true, true)
 }
 
 // FetchFrom is Fetch for the bytes from an offset on, for whoever checks them: only their number is looked at here.
 func (r *Repository) FetchFrom(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error) {
-	return r.fetch(ctx, desc, offset, false)
+	return r.fetch(ctx, desc, offset, false, false)
 }
 
-func (r *Repository) fetch(ctx context.Context, desc ocispec.Descriptor, offset int64, check bool) (io.ReadCloser, error) {
+func (r *Repository) fetch(ctx context.Context, desc ocispec.Descriptor, offset int64, check, small bool) (io.ReadCloser, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("digest %q: %w", desc.Digest, err)
 	}
@@ -63,7 +68,7 @@ func (r *Repository) fetch(ctx context.Context, desc ocispec.Descriptor, offset 
 		if !h.Capabilities.Has(docker.HostCapabilityPull) {
 			continue
 		}
-		b := &blob{repo: r, host: h, desc: desc, at: kind + desc.Digest.String(), offset: offset, ctx: ctx}
+		b := &blob{repo: r, host: h, desc: desc, at: kind + desc.Digest.String(), offset: offset, small: small, ctx: ctx}
 		if check {
 			b.sum = desc.Digest.Algorithm().Hash()
 		}
@@ -88,6 +93,8 @@ type blob struct {
 	host *host
 	desc ocispec.Descriptor
 	at   string
+	// small: see FetchSmall.
+	small bool
 
 	mu     sync.Mutex // Close may come while Read waits: HTTP/2 does that
 	body   io.ReadCloser
@@ -101,7 +108,7 @@ type blob struct {
 }
 
 func (b *blob) open() error {
-	q := request{method: http.MethodGet, at: b.at, header: map[string]string{"Accept": b.desc.MediaType + ", */*"}}
+	q := request{method: http.MethodGet, at: b.at, bytes: !b.small, header: map[string]string{"Accept": b.desc.MediaType + ", */*"}}
 	if b.offset > 0 {
 		q.header["Range"] = fmt.Sprintf("bytes=%d-", b.offset)
 	}
@@ -271,7 +278,7 @@ func (r *Repository) Mount(ctx context.Context, d digest.Digest, from string) (m
 	}
 	query := url.Values{"mount": {d.String()}, "from": {from}}
 	res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads + "?" + query.Encode(), push: true, from: from})
-	if is[*StatusError](err) || is[remoteerrors.ErrUnexpectedStatus](err) || errors.Is(err, docker.ErrInvalidAuthorization) {
+	if is[*StatusError](err) || is[remoteerrors.ErrUnexpectedStatus](err) {
 		return false, "", nil
 	}
 	if err != nil {
@@ -357,7 +364,7 @@ func (e *brokenSourceError) Unwrap() error { return e.error }
 func (r *Repository) upload(ctx context.Context, h *host, desc ocispec.Descriptor, session string, open func() (io.ReadCloser, error)) error {
 	var failed atomic.Pointer[brokenSourceError] // the body may still be read when the answer is there
 	res, err := r.do(ctx, h, request{
-		method: http.MethodPut, at: session, push: true, once: true, wait: commitWait, size: desc.Size,
+		method: http.MethodPut, at: session, push: true, once: true, bytes: true, wait: commitWait, size: desc.Size,
 		header: map[string]string{"Content-Type": "application/octet-stream"},
 		open: func() (io.ReadCloser, error) {
 			rc, err := open()

@@ -7,9 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -53,45 +55,169 @@ type PolicyError struct {
 // Error says where the registry sent us.
 func (e *PolicyError) Error() string { return fmt.Sprintf("sent on to %s, %s", e.To, e.Reason) }
 
-// guard is the transport that holds every request to the package's rules.
+// guard is the transport that holds every request to the package's rules. What hosts.toml says of TLS, client certificates and certificates that are not checked, is for
+// the host that it was written for; the certificates that it trusts are trusted for what that host sends us to, too.
 type guard struct {
-	inside  http.RoundTripper // to the registry itself
-	outside http.RoundTripper // elsewhere: dials no private address
+	own     http.RoundTripper // to the registry itself
+	trusted http.RoundTripper // to what is trusted by name
+	private http.RoundTripper // elsewhere, for a registry at a private address: to no address of this machine or link
+	public  http.RoundTripper // elsewhere: to no private address
+
 	proxied func(*http.Request) (*url.URL, error)
-	trusted []string
+	names   []string // what is trusted
+
+	mu sync.Mutex
+	at map[string]reach // by host and port: the hosts that were dialled
 }
 
+// newGuard guards a transport that containerd made for a host, or the caller's own.
 func newGuard(t *http.Transport, opt Options) *guard {
+	g := &guard{names: opt.Trusted, at: map[string]reach{}}
 	if opt.Transport != nil {
-		return &guard{inside: opt.Transport, outside: opt.Transport, trusted: opt.Trusted}
+		g.own = &watched{opt.Transport, loopback, g}
+		g.trusted = &watched{opt.Transport, loopback, nil}
+		g.private = &watched{opt.Transport, private, nil}
+		g.public = &watched{opt.Transport, public, nil}
+		return g
 	}
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 4*parallelConnections, parallelConnections
 	t.ForceAttemptHTTP2 = true
 	t.ResponseHeaderTimeout = 0 // a request has its own limit, and a blob's commit may take minutes
 	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter}
 	t.ReadBufferSize, t.WriteBufferSize = bufferSize, bufferSize
-	outside := t.Clone()
-	outside.DialContext = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second, Control: dialPublic}).DialContext
-	return &guard{inside: t, outside: outside, proxied: t.Proxy, trusted: opt.Trusted}
-}
-
-// dialPublic refuses a connection to a private address, whatever name led to it.
-func dialPublic(_, address string, _ syscall.RawConn) error {
-	addr, err := netip.ParseAddrPort(address)
-	if err == nil && private(addr.Addr()) {
-		err = &PolicyError{To: address, Reason: atPrivate}
+	elsewhere := func(most reach) *http.Transport {
+		out := t.Clone()
+		if out.TLSClientConfig != nil {
+			out.TLSClientConfig.Certificates, out.TLSClientConfig.InsecureSkipVerify = nil, opt.Insecure
+		}
+		d := dialer()
+		d.Control = func(_, address string, _ syscall.RawConn) error { return refuseBeyond(most, address) }
+		out.DialContext = d.DialContext
+		return out
 	}
-	return err
+	g.trusted, g.private, g.public = elsewhere(loopback), elsewhere(private), elsewhere(public)
+	dial := t.DialContext // hosts.toml may give it a time of its own
+	if dial == nil {
+		dial = dialer().DialContext
+	}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err == nil {
+			g.note(address, conn.RemoteAddr())
+		}
+		return conn, err
+	}
+	g.own, g.proxied = t, t.Proxy
+	return g
 }
 
-const atPrivate = "which is a private address and not the registry's own (a host of your own can be trusted by name)"
+func dialer() *net.Dialer { return &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second} }
 
-// sharedSpace is what carriers use behind their NAT (RFC 6598).
-var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+// note remembers where a host was found.
+func (g *guard) note(host string, addr net.Addr) {
+	if to, err := netip.ParseAddrPort(addr.String()); err == nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.at[host] = reachOf(to.Addr())
+	}
+}
 
-func private(a netip.Addr) bool {
+// isPrivate reports whether the registry itself is at an address of somebody's own.
+func (g *guard) isPrivate(from origin) bool {
+	if addr, err := netip.ParseAddr((&url.URL{Host: from.host}).Hostname()); err == nil {
+		return reachOf(addr) != public
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.at[withPort(from.scheme, from.host)] != public
+}
+
+// reach is from where an address can be reached.
+type reach uint8
+
+const (
+	public   reach = iota
+	private        // from within a network of somebody's own, or of a carrier's behind its NAT
+	loopback       // from this machine or link alone, or from nowhere
+)
+
+var (
+	// sharedSpace is what carriers use behind their NAT (RFC 6598).
+	sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+	// thisNetwork is what Linux takes for this machine (RFC 1122, section 3.2.1.3).
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	// translated are the prefixes behind which an IPv4 address stands (RFC 6052, section 2.1; RFC 8215; RFC 3056), and the byte at which it begins.
+	translated = map[netip.Prefix][]int{
+		netip.MustParsePrefix("64:ff9b::/96"):   {12, 13, 14, 15},
+		netip.MustParsePrefix("64:ff9b:1::/48"): {6, 7, 9, 10},
+		netip.MustParsePrefix("2002::/16"):      {2, 3, 4, 5},
+	}
+)
+
+func reachOf(a netip.Addr) reach {
 	a = a.Unmap()
-	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() || a.IsMulticast() || sharedSpace.Contains(a)
+	for prefix, at := range translated {
+		if prefix.Contains(a) {
+			b := a.As16()
+			return reachOf(netip.AddrFrom4([4]byte{b[at[0]], b[at[1]], b[at[2]], b[at[3]]}))
+		}
+	}
+	switch {
+	case a.IsLoopback(), a.IsLinkLocalUnicast(), a.IsUnspecified(), a.IsMulticast(), thisNetwork.Contains(a):
+		return loopback
+	case a.IsPrivate(), sharedSpace.Contains(a):
+		return private
+	}
+	return public
+}
+
+// refuseBeyond refuses an address, whatever name led to it.
+func refuseBeyond(most reach, address string) error {
+	if addr, err := netip.ParseAddrPort(address); err == nil && reachOf(addr.Addr()) > most {
+		return atPrivate(address)
+	}
+	return nil
+}
+
+func atPrivate(host string) *PolicyError {
+	return &PolicyError{To: host, Reason: "which is a private address and not the registry's own: --trusted-host allows it by the name, with its port, that the registry gives"}
+}
+
+// watched is a transport of the caller's. What it connects to is looked at by its traces: before it connects if it dials as net does, and before anything is sent.
+type watched struct {
+	http.RoundTripper
+
+	most reach
+	note *guard // told of where a connection leads; nil: nobody is
+}
+
+func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	refuse := func(address string) bool {
+		err := refuseBeyond(w.most, address)
+		if err != nil {
+			cancel(err)
+		}
+		return err != nil
+	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		ConnectStart: func(_, address string) { refuse(address) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			if refuse(info.Conn.RemoteAddr().String()) {
+				_ = info.Conn.Close() // nothing goes out
+			} else if w.note != nil {
+				w.note.note(withPort(req.URL.Scheme, req.URL.Host), info.Conn.RemoteAddr())
+			}
+		},
+	})
+	res, err := w.RoundTripper.RoundTrip(req.WithContext(ctx))
+	if policy, ok := errors.AsType[*PolicyError](context.Cause(ctx)); ok {
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		return nil, policy
+	}
+	return res, err
 }
 
 // RoundTrip sends a request if it may be sent.
@@ -154,21 +280,28 @@ func withPort(scheme, host string) string {
 // route chooses the transport.
 func (g *guard) route(req *http.Request, from origin) (http.RoundTripper, error) {
 	to := req.URL
-	switch {
-	case to.Scheme != "https" && to.Scheme != from.scheme:
+	if to.Scheme != "https" && to.Scheme != from.scheme {
 		return nil, &PolicyError{To: to.Host, Reason: "which would be spoken to over plain http; the registry is not"}
-	case to.Host == from.host, slices.Contains(g.trusted, to.Host), to.Hostname() == (&url.URL{Host: from.host}).Hostname():
-		return g.inside, nil
 	}
-	if addr, err := netip.ParseAddr(to.Hostname()); err == nil && private(addr) {
-		return nil, &PolicyError{To: to.Host, Reason: atPrivate}
+	if sameHost(to.Scheme, to.Host, from.scheme, from.host) {
+		return g.own, nil
+	}
+	if slices.Contains(g.names, to.Host) || to.Hostname() == (&url.URL{Host: from.host}).Hostname() {
+		return g.trusted, nil
+	}
+	most, transport := public, g.public
+	if g.isPrivate(from) {
+		most, transport = private, g.private
+	}
+	if addr, err := netip.ParseAddr(to.Hostname()); err == nil && reachOf(addr) > most {
+		return nil, atPrivate(to.Host)
 	}
 	if g.proxied != nil {
 		if proxy, err := g.proxied(req); err == nil && proxy != nil {
-			return g.inside, nil // the address dialled is the proxy's
+			return g.trusted, nil // the address dialled is the proxy's
 		}
 	}
-	return g.outside, nil
+	return transport, nil
 }
 
 // resend sends a request again, its body from the start.

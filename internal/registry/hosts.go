@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"golang.org/x/sync/semaphore"
 )
 
 // Options is how registries are reached. The zero value uses TLS everywhere but on loopback, without credentials.
@@ -42,17 +43,45 @@ func DefaultCertsDirs() []string {
 	return append(out, "/etc/containerd/certs.d", "/etc/docker/certs.d")
 }
 
+const (
+	// parallelRequests bounds the requests for small things that a client has under way at once, parallelBlobs the blobs whose bytes are.
+	parallelRequests = 48
+	parallelBlobs    = 6
+)
+
 // Client reaches registries. It keeps connections and tokens; one is meant to serve a whole run. It may be used by several goroutines.
 type Client struct {
 	opt     Options
 	secrets secrets
+	tokens  tokens
+
+	requests, blobs *semaphore.Weighted
 
 	mu    sync.Mutex
 	hosts map[string][]*host // by the domain in a reference
 }
 
 // New returns a client.
-func New(opt Options) *Client { return &Client{opt: opt, hosts: map[string][]*host{}} }
+func New(opt Options) *Client {
+	return &Client{
+		opt: opt, hosts: map[string][]*host{}, requests: semaphore.NewWeighted(parallelRequests), blobs: semaphore.NewWeighted(parallelBlobs),
+	}
+}
+
+// request waits until one more request for something small may be under way. Release has to be called when its answer is read; it may be called again.
+func (c *Client) request(ctx context.Context) (release func(), _ error) {
+	return acquire(ctx, c.requests)
+}
+
+// Blob waits until the bytes of one more blob may be under way, to a registry or from one. Release has to be called when they are there; it may be called again.
+func (c *Client) Blob(ctx context.Context) (release func(), _ error) { return acquire(ctx, c.blobs) }
+
+func acquire(ctx context.Context, s *semaphore.Weighted) (func(), error) {
+	if err := s.Acquire(ctx, 1); err != nil {
+		return func() {}, context.Cause(ctx)
+	}
+	return sync.OnceFunc(func() { s.Release(1) }), nil
+}
 
 // Repository is one repository of a registry.
 type Repository struct {
@@ -117,8 +146,7 @@ func (c *Client) configure(domain string) ([]*host, error) {
 	hosts := make([]*host, len(list))
 	for i, h := range list {
 		h.Header = canonical(h.Header)
-		hosts[i] = &host{RegistryHost: h, client: c, asking: map[string]chan struct{}{}}
-		hosts[i].renew()
+		hosts[i] = &host{RegistryHost: h, client: c}
 	}
 	return hosts, nil
 }

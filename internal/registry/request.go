@@ -36,6 +36,8 @@ type request struct {
 	// once forbids a second try; lost is asked before one, and ends the request well if what it does has been done.
 	once bool
 	lost func() bool
+	// bytes: a blob goes with it, or comes. It does not count among the requests for small things, of which only so many are under way.
+	bytes bool
 	// unasked: no credentials are got for it that are not there.
 	unasked bool
 }
@@ -130,18 +132,18 @@ func scope(path string, push bool) string {
 // send sends a request, a second time if the host asks for credentials.
 func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Response, error) {
 	for try := 0; ; try++ {
-		res, generation, err := r.sendOnce(ctx, h, q)
+		res, with, err := r.sendOnce(ctx, h, q)
 		if err != nil {
 			return nil, err
 		}
-		if res.StatusCode < http.StatusBadRequest {
-			h.accept(ctx, generation)
+		if res.StatusCode < http.StatusBadRequest && with.token != nil {
+			with.token.taken.Store(true)
 		}
 		if res.StatusCode != http.StatusUnauthorized || !sameHost(res.Request.URL.Scheme, res.Request.URL.Host, h.Scheme, h.Host) || try == maxChallenges || q.unasked {
 			return res, nil
 		}
-		again, err := h.challenged(ctx, res, generation)
-		if err != nil && (!errors.Is(err, docker.ErrInvalidAuthorization) && !errdefs.IsNotImplemented(err)) {
+		again, err := h.challenged(ctx, res, with)
+		if err != nil && !errdefs.IsNotImplemented(err) {
 			_ = res.Body.Close()
 			return nil, err
 		}
@@ -156,10 +158,12 @@ func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Respon
 // maxChallenges bounds how often one try of a request answers a challenge: once for a token that expired, once for credentials.
 const maxChallenges = 2
 
-func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.Response, generation int, err error) {
+func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.Response, with answered, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
+	release := func() {}
 	defer func() {
 		if err != nil {
+			release()
 			if cause := context.Cause(ctx); cause != nil {
 				err = cause
 			}
@@ -173,7 +177,7 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 	}
 	req, err := http.NewRequestWithContext(ctx, q.method, to, http.NoBody)
 	if err != nil {
-		return nil, 0, err
+		return nil, with, err
 	}
 	if sameHost(req.URL.Scheme, req.URL.Host, h.Scheme, h.Host) {
 		maps.Copy(req.Header, h.Header)
@@ -185,14 +189,18 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 	var body io.ReadCloser
 	if q.open != nil {
 		if body, err = q.open(); err != nil {
-			return nil, 0, &sourceError{err}
+			return nil, with, &sourceError{err}
 		}
 	}
-	if generation, err = h.authorize(ctx, req); err != nil {
+	with, err = h.authorize(ctx, req)
+	if err == nil && !q.bytes {
+		release, err = h.client.request(ctx)
+	}
+	if err != nil {
 		if body != nil {
 			err = errors.Join(err, body.Close())
 		}
-		return nil, 0, err
+		return nil, with, err
 	}
 	answer := time.AfterFunc(q.answerWait(), func() { stop(errSilent) })
 	defer answer.Stop()
@@ -209,10 +217,10 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 	}
 	res, err := h.Client.Do(req)
 	if err != nil {
-		return nil, 0, err
+		return nil, with, err
 	}
-	res.Body = newIncoming(ctx, stop, res.Body)
-	return res, generation, nil
+	res.Body = newIncoming(ctx, stop, release, res.Body)
+	return res, with, nil
 }
 
 func (q request) answerWait() time.Duration {

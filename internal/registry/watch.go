@@ -67,13 +67,14 @@ func (p *pace) end(n int) {
 type incoming struct {
 	io.ReadCloser
 
-	pace pace
-	stop context.CancelCauseFunc
-	ctx  context.Context //nolint:containedctx // a body lives as long as its request
+	pace    pace
+	stop    context.CancelCauseFunc
+	release func()          // what the request held
+	ctx     context.Context //nolint:containedctx // a body lives as long as its request
 }
 
-func newIncoming(ctx context.Context, stop context.CancelCauseFunc, body io.ReadCloser) *incoming {
-	return &incoming{ReadCloser: body, pace: pace{cancel: stop}, stop: stop, ctx: ctx}
+func newIncoming(ctx context.Context, stop context.CancelCauseFunc, release func(), body io.ReadCloser) *incoming {
+	return &incoming{ReadCloser: body, pace: pace{cancel: stop}, stop: stop, release: release, ctx: ctx}
 }
 
 func (b *incoming) Read(p []byte) (int, error) {
@@ -90,6 +91,7 @@ func (b *incoming) Close() error {
 	err := b.ReadCloser.Close()
 	b.pace.end(0)
 	b.stop(nil)
+	b.release()
 	return err
 }
 
