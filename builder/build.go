@@ -26,9 +26,9 @@ import (
 type Builder struct {
 	// Node runs the build.
 	Node *Node
-	// Registry is how this process reaches registries; the zero value is Docker's way. BuildKit reaches them by its
+	// Registry is how this process reaches registries; nil means Docker's way. One client may serve many builds. BuildKit reaches registries by its
 	// own configuration, with the same credentials.
-	Registry index.Registry
+	Registry *index.Client
 	// CacheDir is a folder in which is remembered what base images hold: see [frontend.Config]. Empty means that nothing is remembered.
 	CacheDir string
 	// Program is the path of a program that answers [frontend.ScanCommand], as the CLI does: images of very many folders are then read on the node
@@ -91,7 +91,7 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	if _, err := targetTags(r.TargetTag, exports.tags, r.Targets); err != nil {
 		return Result{}, err
 	}
-	b.Registry = exports.registry(b.Registry)
+	b.Registry = exports.client(b.Registry)
 	watch := &watcher{call: r.Progress}
 	// The repositories are asked while the Dockerfile is read and planned.
 	asking, stop := context.WithCancel(ctx)
@@ -113,7 +113,7 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 		}
 		return result, b.publish(ctx, &result, exports, own, watch)
 	}
-	return result, result.readArchives(ctx, exports)
+	return result, result.readArchives(ctx, b.Registry, exports)
 }
 
 // checkRepositories asks every repository whether it takes a push, before anything is built.
@@ -122,7 +122,7 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 	var eg errgroup.Group
 	for i, repo := range repos {
 		eg.Go(func() error {
-			errs[i] = index.CheckPush(ctx, b.Registry, repo)
+			errs[i] = b.Registry.CheckPush(ctx, repo)
 			return nil
 		})
 	}
@@ -208,7 +208,8 @@ func (b Builder) run(ctx context.Context, r Request, opt client.SolveOpt, watch 
 
 // credentials serves BuildKit the credentials that this process uses itself.
 func (b Builder) credentials() (authprovider.AuthConfigProvider, error) {
-	if b.Registry.Credentials == nil {
+	own := b.Registry.Options().Credentials
+	if own == nil {
 		file, err := config.Load(config.Dir())
 		if err != nil {
 			return nil, fmt.Errorf("docker's credentials: %w", err)
@@ -216,7 +217,7 @@ func (b Builder) credentials() (authprovider.AuthConfigProvider, error) {
 		return authprovider.LoadAuthConfig(file), nil
 	}
 	return func(_ context.Context, host string, _ []string, _ authprovider.ExpireCachedAuthCheck) (types.AuthConfig, error) {
-		user, secret, err := b.Registry.Credentials(host)
+		user, secret, err := own(host)
 		if user == "" {
 			return types.AuthConfig{ServerAddress: host, IdentityToken: secret}, err
 		}

@@ -199,7 +199,7 @@ func TestInsecureOutput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := p.registry(index.Registry{})
+	r := p.client(nil).Options()
 	for host, want := range map[string]bool{"registry.test:5000": true, "ghcr.io": false, "127.0.0.1:5000": true} {
 		if got, err := r.PlainHTTP(host); got != want || err != nil {
 			t.Errorf("plain http to %s: %v, %v", host, got, err)
@@ -215,19 +215,19 @@ func TestInsecureRegistry(t *testing.T) {
 	all := func(string) (bool, error) { return true, nil }
 	for name, tc := range map[string]struct {
 		ref  string
-		r    index.Registry
+		r    index.ClientOptions
 		want string
 	}{
-		"TLS":                  {"registry.test/app:1", index.Registry{}, ""},
-		"any certificate":      {"registry.test/app:1", index.Registry{Insecure: true}, "true"},
-		"plain http":           {"registry.test/app:1", index.Registry{PlainHTTP: all}, "true"},
-		"plain http, loopback": {"127.0.0.1:5000/app:1", index.Registry{PlainHTTP: all}, ""},
+		"TLS":                  {"registry.test/app:1", index.ClientOptions{}, ""},
+		"any certificate":      {"registry.test/app:1", index.ClientOptions{Insecure: true}, "true"},
+		"plain http":           {"registry.test/app:1", index.ClientOptions{PlainHTTP: all}, "true"},
+		"plain http, loopback": {"127.0.0.1:5000/app:1", index.ClientOptions{PlainHTTP: all}, ""},
 	} {
 		p, err := Request{Push: true, Tags: []string{tc.ref}}.planExports()
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.registry(tc.r)
+		p.client(index.NewClient(tc.r))
 		if got := p.entries[0].Attrs[exportInsecure]; got != tc.want {
 			t.Errorf("%s: registry.insecure=%q, want %q", name, got, tc.want)
 		}

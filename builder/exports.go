@@ -140,41 +140,45 @@ func (p *exportPlan) addPush(tags []string, attrs map[string]string) error {
 	return nil
 }
 
-// registry returns how the repositories are reached, and tells BuildKit, which has one word for both, of plain http and of certificates that
+// client returns the client that reaches the repositories, and tells BuildKit, which has one word for both, of plain http and of certificates that
 // are not checked.
-func (p *exportPlan) registry(r index.Registry) index.Registry {
+func (p *exportPlan) client(c *index.Client) *index.Client {
+	if c == nil {
+		c = index.NewClient(index.ClientOptions{})
+	}
+	opt := c.Options()
+	hosts := map[string]bool{}
 	for _, repo := range p.repos {
-		if named, err := index.ParseReference(repo); err == nil && p.unsafe(r, reference.Domain(named)) {
+		named, err := index.ParseReference(repo)
+		if err != nil {
+			continue
+		}
+		hosts[reference.Domain(named)] = true
+		if unsafe(opt, reference.Domain(named)) {
 			last := p.entries[len(p.entries)-1] // addPush adds it last
 			last.Attrs[exportInsecure] = "true"
 		}
 	}
-	if !p.insecure || r.PlainHTTP != nil {
-		return r
+	if !p.insecure || opt.PlainHTTP != nil {
+		return c
 	}
-	hosts := map[string]bool{}
-	for _, repo := range p.repos {
-		if named, err := index.ParseReference(repo); err == nil {
-			hosts[reference.Domain(named)] = true
-		}
-	}
-	r.PlainHTTP = func(host string) (bool, error) {
+	opt.PlainHTTP = func(host string) (bool, error) {
 		if hosts[host] {
 			return true, nil
 		}
 		return docker.MatchLocalhost(host)
 	}
-	return r
+	return index.NewClient(opt)
 }
 
 // unsafe reports whether a host is asked to be reached in a way that BuildKit has to be told of.
-func (p *exportPlan) unsafe(r index.Registry, host string) bool {
-	if r.PlainHTTP == nil {
-		return r.Insecure
+func unsafe(opt index.ClientOptions, host string) bool {
+	if opt.PlainHTTP == nil {
+		return opt.Insecure
 	}
-	plain, err := r.PlainHTTP(host)
+	plain, err := opt.PlainHTTP(host)
 	local, _ := docker.MatchLocalhost(host)
-	return r.Insecure || err == nil && plain && !local
+	return opt.Insecure || err == nil && plain && !local
 }
 
 // add adds one output that is no push of tags.

@@ -17,11 +17,11 @@ func (b Builder) publish(ctx context.Context, result *Result, exports *exportPla
 	var x index.Index
 	err := watch.step("checking "+result.Descriptor.Digest.String(), func() error {
 		ref := exports.repos[0] + "@" + result.Descriptor.Digest.String()
-		err := index.Await(ctx, b.Registry, ref)
+		err := b.Registry.Await(ctx, ref)
 		if err != nil {
 			return err
 		}
-		x, err = index.Pull(ctx, b.Registry, ref)
+		x, err = b.Registry.Pull(ctx, ref)
 		if err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func (b Builder) publish(ctx context.Context, result *Result, exports *exportPla
 		moves = append(moves, index.Move{Ref: tag, Descriptor: x.Descriptor, Raw: x.Raw})
 	}
 	return watch.step(fmt.Sprintf("publishing %s", x.Descriptor.Digest), func() error {
-		result.Tags, err = index.Publish(ctx, b.Registry, moves)
+		result.Tags, err = b.Registry.Publish(ctx, moves)
 		return err
 	})
 }
@@ -56,7 +56,7 @@ func (b Builder) targetMoves(ctx context.Context, x index.Index, targets []platf
 			if err != nil {
 				return nil, err
 			}
-			single, err := index.Pull(ctx, b.Registry, reference.TrimNamed(named).String()+"@"+image.Descriptor.Digest.String())
+			single, err := b.Registry.Pull(ctx, reference.TrimNamed(named).String()+"@"+image.Descriptor.Digest.String())
 			if err != nil {
 				return nil, err
 			}
@@ -112,12 +112,12 @@ func satisfies(p, want platforms.Platform) bool {
 }
 
 // readArchives reads the images out of the first archive of type oci.
-func (r *Result) readArchives(ctx context.Context, exports *exportPlan) error {
+func (r *Result) readArchives(ctx context.Context, c *index.Client, exports *exportPlan) error {
 	for _, a := range exports.archives {
 		if a.kind != "oci" || !a.whole {
 			continue
 		}
-		x, err := index.ReadArchive(ctx, a.dest)
+		x, err := c.Pull(ctx, "oci-archive:"+a.dest)
 		if err != nil {
 			return err
 		}

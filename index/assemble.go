@@ -62,7 +62,7 @@ type AssembleOptions struct {
 	MediaType MediaType
 	// Annotations of level index go into the index, those of level manifest-descriptor into the entries they are for, and those of
 	// level index-descriptor into the index's own descriptor. Level manifest is an error: an image that is given another annotation is
-	// another image; [Compose] makes it.
+	// another image; [Client.Compose] makes it.
 	Annotations []Annotation
 }
 

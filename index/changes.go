@@ -161,13 +161,13 @@ func (d *Draft) asItIs(ctx context.Context, c Composition, opened []*Source) err
 	if !m.Platform.IsZero() || m.FixConfig || len(m.Annotations) > 0 || len(s.Index.Orphans) > 0 {
 		return nil
 	}
-	ship, err := s.everything(ctx, s.Index.Descriptor)
+	what, err := s.everything(ctx, s.Index.Descriptor)
 	if err != nil {
 		return err
 	}
 	x := d.Index
 	x.Raw, x.Descriptor, x.Annotations = s.Index.Raw, s.Index.Descriptor, s.Index.Annotations
-	d.Index, d.parcels = x, ship.parcels
+	d.Index, d.artifacts = x, what.artifacts
 	d.Notes = slices.DeleteFunc(d.Notes, func(n string) bool { return strings.HasPrefix(n, s.Name+": the index's own fields") })
 	return nil
 }

@@ -35,16 +35,16 @@ func TestMissingImage(t *testing.T) {
 		w.one.PutManifest("app", "broken", ocispec.MediaTypeImageIndex, raw)
 		w.one.Drop("app", lost.Digest)
 		const ref = "one.test/app:broken"
-		_, err := index.Pull(t.Context(), w.access, ref)
+		_, err := w.access.Pull(t.Context(), ref)
 		want := "one.test/app:broken: the image for linux/arm64 is listed and not there: " + lost.Digest.String() + " (manifold doctor tells more)"
 		if err == nil || err.Error() != want || errors.Is(err, index.ErrNotFound) {
 			t.Errorf("error %v\nwant  %s", err, want)
 		}
-		s, err := index.OpenPartial(t.Context(), w.access, ref)
+		s, err := w.access.OpenPartial(t.Context(), ref)
 		if err != nil || s.Index.Images[0].Missing || !s.Index.Images[1].Missing {
 			t.Errorf("%v", err)
 		}
-		if _, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: ref, Names: []string{"two.test/x:1"}, Platforms: []platforms.Platform{must("linux/amd64")}}); err != nil {
+		if _, err := w.access.Copy(t.Context(), index.CopyRequest{Source: ref, Names: []string{"two.test/x:1"}, Platforms: []platforms.Platform{must("linux/amd64")}}); err != nil {
 			t.Errorf("the image that is there cannot be copied: %v", err)
 		}
 		for _, c := range []index.Composition{
@@ -150,7 +150,7 @@ func TestLayoutNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range names {
-			if x, err := index.Pull(t.Context(), w.access, name); err != nil || x.Descriptor.Digest != d.Index.Descriptor.Digest || x.Descriptor.Annotations != nil {
+			if x, err := w.access.Pull(t.Context(), name); err != nil || x.Descriptor.Digest != d.Index.Descriptor.Digest || x.Descriptor.Annotations != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -161,7 +161,7 @@ func TestLayoutNames(t *testing.T) {
 			t.Errorf("checked: %v", err)
 		}
 		// What a layout says of an image is not the image's.
-		if _, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/app:1.0", Names: []string{layout + ":single"}, Platforms: []platforms.Platform{must("linux/amd64")}}); err != nil {
+		if _, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "one.test/app:1.0", Names: []string{layout + ":single"}, Platforms: []platforms.Platform{must("linux/amd64")}}); err != nil {
 			t.Fatal(err)
 		}
 		single, err := compose(t, w, index.Composition{Members: []index.Member{{Source: layout + ":single"}}})
@@ -177,7 +177,7 @@ func TestCopyNotes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		attest(w.one, "other", "1", putImage(w.one, "other", "", "x", "linux/s390x"))
-		got, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/other:1", Names: []string{"two.test/x:1"}, Platforms: []platforms.Platform{must("linux/s390x")}})
+		got, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "one.test/other:1", Names: []string{"two.test/x:1"}, Platforms: []platforms.Platform{must("linux/s390x")}})
 		if err != nil || len(got.Notes) != 1 || !strings.Contains(got.Notes[0], "its 1 attestations are in the index") {
 			t.Errorf("%v, notes %q", err, got.Notes)
 		}
@@ -203,15 +203,15 @@ func TestDockerArchive(t *testing.T) {
 	}
 	files["manifest.json"] = registrytest.Encode(list)
 	archive := "docker-archive:" + writeTar(t, files)
-	x, err := index.Pull(t.Context(), index.Registry{}, archive+":arm64")
+	x, err := index.NewClient(index.ClientOptions{}).Pull(t.Context(), archive+":arm64")
 	if err != nil || len(x.Images) != 1 || x.Images[0].Platform != must("linux/arm64") || x.Images[0].Layers[0].MediaType != ocispec.MediaTypeImageLayerGzip {
 		t.Errorf("%v: %+v", err, x.Images)
 	}
 	dir := "oci-layout:" + filepath.Join(t.TempDir(), "l")
-	if _, err := index.Copy(t.Context(), index.Registry{}, index.CopyRequest{Source: archive, Names: []string{dir}}); err == nil || !strings.Contains(err.Error(), "it holds 2 images and no index") {
+	if _, err := index.NewClient(index.ClientOptions{}).Copy(t.Context(), index.CopyRequest{Source: archive, Names: []string{dir}}); err == nil || !strings.Contains(err.Error(), "it holds 2 images and no index") {
 		t.Errorf("error %v", err)
 	}
-	d, err := index.Compose(t.Context(), index.Registry{}, index.Composition{Members: []index.Member{{Source: archive}}})
+	d, err := index.NewClient(index.ClientOptions{}).Compose(t.Context(), index.Composition{Members: []index.Member{{Source: archive}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,10 +221,10 @@ func TestDockerArchive(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Error(err)
 	}
-	if got, err := index.Pull(t.Context(), index.Registry{}, dir); err != nil || len(got.Images) != 2 {
+	if got, err := index.NewClient(index.ClientOptions{}).Pull(t.Context(), dir); err != nil || len(got.Images) != 2 {
 		t.Errorf("%v: %d images", err, len(got.Images))
 	}
-	_, err = index.Pull(t.Context(), index.Registry{}, strings.TrimPrefix(archive, "docker-archive:"))
+	_, err = index.NewClient(index.ClientOptions{}).Pull(t.Context(), strings.TrimPrefix(archive, "docker-archive:"))
 	if err == nil || !strings.Contains(err.Error(), "put docker-archive: before its name") {
 		t.Errorf("error %v", err)
 	}
@@ -251,7 +251,7 @@ func TestDoctorVague(t *testing.T) {
 		}
 		raw := registrytest.Encode(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: append(list, win)})
 		w.one.PutManifest("app", "vague", ocispec.MediaTypeImageIndex, raw)
-		d, err := index.Doctor(t.Context(), w.access, "one.test/app:vague")
+		d, err := w.access.Doctor(t.Context(), "one.test/app:vague")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,9 +291,11 @@ func TestMirrorIsNotTheRegistry(t *testing.T) {
 		w := newWorld()
 		mirror := registrytest.NewRegistry()
 		w.net.Add("mirror.test", mirror)
-		w.access.CertsDirs, w.access.PlainHTTP = []string{root}, nil
+		opt := w.access.Options()
+		opt.CertsDirs, opt.PlainHTTP = []string{root}, nil
+		w.access = index.NewClient(opt)
 		d := putIndexOf(mirror, "app", "2.0", "x", "linux/amd64", "linux/arm64")
-		got, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/app:2.0", Names: []string{"one.test/app:2.0"}})
+		got, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "one.test/app:2.0", Names: []string{"one.test/app:2.0"}})
 		if err != nil || got.Descriptor.Digest != d {
 			t.Fatalf("%v: %v", got, err)
 		}
@@ -314,7 +316,7 @@ func TestTagAndDigest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		name := "two.test/x:9@" + w.old.String()
-		_, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: app[0], Names: []string{name}})
+		_, err := w.access.Copy(t.Context(), index.CopyRequest{Source: app[0], Names: []string{name}})
 		if err == nil || err.Error() != name+": it is published under a tag or by a digest, not both" {
 			t.Errorf("error %v", err)
 		}

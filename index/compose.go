@@ -41,7 +41,7 @@ type Composition struct {
 
 // Member is a source of images: an image, or an index, all of whose images are taken with what attests them.
 type Member struct {
-	// Source is what [Open] reads.
+	// Source is what [Client.Open] reads.
 	Source string
 	// Platform overrides what the config says, field by field: an empty field leaves it. It can be given to a single image only.
 	Platform platforms.Platform
@@ -86,36 +86,36 @@ type Draft struct {
 	// Notes are what whoever asked for it should know, a line each.
 	Notes []string
 
-	base     string // what the base named when it was read, noTag if nothing, "" without one
-	baseRef  string
-	keep     *Source // the index whose own annotations stay; nil if there is none
-	registry Registry
-	sources  []*Source
-	parcels  []parcel
+	base      string // what the base named when it was read, noTag if nothing, "" without one
+	baseRef   string
+	keep      *Source // the index whose own annotations stay; nil if there is none
+	client    *Client
+	sources   []*Source
+	artifacts []artifact
 }
 
 // Compose reads every member, and the base, and assembles the index. Nothing is written anywhere: [Draft.Publish] does that. Failures of members are
 // joined in their order, each a [*MemberError].
-func Compose(ctx context.Context, r Registry, c Composition) (_ *Draft, err error) {
-	d := &Draft{registry: r.keep()}
+func (c *Client) Compose(ctx context.Context, what Composition) (_ *Draft, err error) {
+	d := &Draft{client: c}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
 		}
 	}()
-	opened, err := d.open(ctx, c)
+	opened, err := d.open(ctx, what)
 	if err != nil {
 		return nil, err
 	}
 	var pieces, added []piece
-	d.choose(c, opened)
-	if c.Base != "" {
-		if pieces, err = d.takeBase(c, opened[0], opened[1:]); err != nil {
+	d.choose(what, opened)
+	if what.Base != "" {
+		if pieces, err = d.takeBase(what, opened[0], opened[1:]); err != nil {
 			return nil, err
 		}
 		opened = opened[1:]
 	}
-	for i, m := range c.Members {
+	for i, m := range what.Members {
 		if opened[i] == nil {
 			d.notef("%s is not there and is left out", m.Source)
 			continue
@@ -126,20 +126,20 @@ func Compose(ctx context.Context, r Registry, c Composition) (_ *Draft, err erro
 		}
 		added = append(added, more...)
 	}
-	if added, err = only(added, c.Platforms); err != nil {
+	if added, err = only(added, what.Platforms); err != nil {
 		return nil, err
 	}
 	pieces = append(pieces, added...)
 	if err := complete(pieces); err != nil {
 		return nil, err
 	}
-	if err := d.assemble(pieces, c); err != nil {
+	if err := d.assemble(pieces, what); err != nil {
 		return nil, err
 	}
-	if err := d.asItIs(ctx, c, opened); err != nil {
+	if err := d.asItIs(ctx, what, opened); err != nil {
 		return nil, err
 	}
-	return d, expect(d.Index, c.Expect)
+	return d, expect(d.Index, what.Expect)
 }
 
 func (d *Draft) notef(format string, args ...any) {
@@ -163,7 +163,7 @@ func (d *Draft) open(ctx context.Context, c Composition) ([]*Source, error) {
 	eg.SetLimit(parallelRequests)
 	for i, m := range members {
 		eg.Go(func() error {
-			s, err := OpenPartial(ctx, d.registry, m.Source)
+			s, err := d.client.OpenPartial(ctx, m.Source)
 			opened[i] = s
 			isBase := c.Base != "" && i == 0
 			switch {
@@ -371,7 +371,7 @@ func duplicate(dup *DuplicateError, pieces []piece, base string) error {
 	return fmt.Errorf("%s: %w; %s", strings.Join(slices.Compact(from), " and "), dup, advice)
 }
 
-// pack makes the parcels of an image and of what attests it.
+// pack makes the artifacts of an image and of what attests it.
 func (d *Draft) pack(p piece) error {
 	desc := p.image.Descriptor
 	raw, isNew := p.made[desc.Digest]
@@ -381,25 +381,25 @@ func (d *Draft) pack(p piece) error {
 	if raw == nil {
 		return fmt.Errorf("entry %s of %s is a %s, which is no image", desc.Digest, p.source.Name, desc.MediaType)
 	}
-	one, err := newParcel(p.source, desc, raw)
+	one, err := newArtifact(p.source, desc, raw)
 	if err != nil {
 		return err
 	}
 	one.made = p.made
-	d.parcels = append(d.parcels, one)
+	d.artifacts = append(d.artifacts, one)
 	for _, a := range p.image.Attestations {
-		one, err := newParcel(p.source, a.Descriptor, p.source.small[a.Descriptor.Digest])
+		one, err := newArtifact(p.source, a.Descriptor, p.source.small[a.Descriptor.Digest])
 		if err != nil {
 			return err
 		}
-		d.parcels = append(d.parcels, one)
+		d.artifacts = append(d.artifacts, one)
 	}
 	return nil
 }
 
 // Fetch opens a blob of the images, or one of their manifests.
 func (d *Draft) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	for _, p := range d.parcels {
+	for _, p := range d.artifacts {
 		if raw, ok := p.made[desc.Digest]; ok {
 			return readerOf(raw), nil
 		}

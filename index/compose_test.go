@@ -32,7 +32,7 @@ func must(s string) platforms.Platform {
 
 func compose(t *testing.T, w *world, c index.Composition) (*index.Draft, error) {
 	t.Helper()
-	d, err := index.Compose(t.Context(), w.access, c)
+	d, err := w.access.Compose(t.Context(), c)
 	if err == nil {
 		t.Cleanup(func() {
 			if err := d.Close(); err != nil {
@@ -244,7 +244,7 @@ func TestCompose(t *testing.T) {
 				if err := w.two.Complete("result", receipts[0].Digest); err != nil {
 					t.Error(err)
 				}
-				if diag, err := index.Doctor(t.Context(), w.access, "two.test/result:1"); err != nil || row.notes == "" && len(diag.Problems) > 0 {
+				if diag, err := w.access.Doctor(t.Context(), "two.test/result:1"); err != nil || row.notes == "" && len(diag.Problems) > 0 {
 					t.Errorf("the doctor says %v, %v", diag.Problems, err)
 				}
 			})
@@ -266,7 +266,7 @@ func TestOrphans(t *testing.T) {
 		w := newWorld()
 		image := putImage(w.one, "app", "", "x", "linux/amd64")
 		attest(w.one, "app", "whole", image)
-		x, err := index.Pull(t.Context(), w.access, "one.test/app:whole")
+		x, err := w.access.Pull(t.Context(), "one.test/app:whole")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +314,7 @@ func TestFixConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.check(t)
-		x, err := index.Pull(t.Context(), w.access, app[0])
+		x, err := w.access.Pull(t.Context(), app[0])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -418,7 +418,7 @@ func TestRoundTrips(t *testing.T) {
 			}
 			attest(w.one, "other", "1", images...)
 			return func(ctx context.Context) error {
-				x, err := index.Pull(ctx, w.access, "one.test/other:1")
+				x, err := w.access.Pull(ctx, "one.test/other:1")
 				if err == nil && (len(x.Images) != 8 || x.Images[7].Attestations[0].Predicates[0] != "https://slsa.dev/provenance/v1") {
 					err = fmt.Errorf("it reads %v", x.Images)
 				}

@@ -14,9 +14,9 @@ import (
 
 // CopyRequest is what is copied, and where to.
 type CopyRequest struct {
-	// Source is what [Open] reads.
+	// Source is what [Client.Open] reads.
 	Source string
-	// Names are where it goes: tags in registries, oci-layout:DIR:NAME, oci-archive:FILE:NAME.
+	// Names are where it goes: tags in registries, oci-layout:DIR:NAME, oci-archive:FILE:NAME, and for one image docker-archive:FILE:NAME. The FILE "-" is [ClientOptions.Stdout].
 	Names []string
 	// Platforms are the images that are copied. One is copied as it is, without an index around it; several make a new index. Nil means everything, byte
 	// for byte.
@@ -47,16 +47,15 @@ type Copied struct {
 }
 
 // Copy copies an index or an image, with what attests it and what refers to it. What is at its destination already is not sent again, so that a
-// copy that broke off goes on where it stopped. Names move last, as [Publish] moves them.
-func Copy(ctx context.Context, r Registry, req CopyRequest) (_ Copied, err error) {
-	r = r.keep()
-	source, err := OpenPartial(ctx, r, req.Source)
+// copy that broke off goes on where it stopped. Names move last, as [Client.Publish] moves them.
+func (c *Client) Copy(ctx context.Context, req CopyRequest) (_ Copied, err error) {
+	source, err := c.OpenPartial(ctx, req.Source)
 	if err != nil {
 		return Copied{}, err
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	var notes []string
-	s, err := source.shipment(ctx, req.Platforms, &notes)
+	s, err := source.publication(ctx, req.Platforms, &notes)
 	if err != nil {
 		return Copied{}, fmt.Errorf("%s: %w", req.Source, err)
 	}
@@ -68,10 +67,10 @@ func Copy(ctx context.Context, r Registry, req CopyRequest) (_ Copied, err error
 			return out, fmt.Errorf("%s: %w", req.Source, err)
 		}
 		out.Referrers = len(referrers)
-		s.parcels = append(s.parcels, referrers...)
+		s.artifacts = append(s.artifacts, referrers...)
 	}
 	seen := map[digest.Digest]bool{}
-	for _, p := range s.parcels {
+	for _, p := range s.artifacts {
 		out.Manifests++
 		for _, b := range p.blobs {
 			if !seen[b.Digest] {
@@ -82,19 +81,19 @@ func Copy(ctx context.Context, r Registry, req CopyRequest) (_ Copied, err error
 		}
 	}
 	if req.DigestTags {
-		if out.DigestTags, err = copyDigestTags(ctx, r, source, s, req.Names); err != nil {
+		if out.DigestTags, err = c.copyDigestTags(ctx, source, s, req.Names); err != nil {
 			return out, fmt.Errorf("%s: %w", req.Source, err)
 		}
 	}
-	out.Tags, err = s.ship(ctx, r, req.Names)
+	out.Tags, err = s.publish(ctx, c, req.Names)
 	return out, err
 }
 
-// shipment is what a copy takes along.
-func (s *Source) shipment(ctx context.Context, want []platforms.Platform, notes *[]string) (shipment, error) {
+// publication is what a copy takes along.
+func (s *Source) publication(ctx context.Context, want []platforms.Platform, notes *[]string) (publication, error) {
 	top := s.Index.Descriptor
 	if !s.Index.IsIndex() && len(s.Index.Images) > 1 && len(want) == 0 {
-		return shipment{}, fmt.Errorf("it holds %d images and no index: say which one with :NAME behind it, or make an index of them with manifold create", len(s.Index.Images))
+		return publication{}, fmt.Errorf("it holds %d images and no index: say which one with :NAME behind it, or make an index of them with manifold create", len(s.Index.Images))
 	}
 	if len(want) == 0 {
 		return s.everything(ctx, top)
@@ -103,7 +102,7 @@ func (s *Source) shipment(ctx context.Context, want []platforms.Platform, notes 
 	for _, p := range want {
 		found := s.Index.Select(p)
 		if len(found) == 0 {
-			return shipment{}, fmt.Errorf("there is no image for %s in it; it has %s", p, platformsOf(s.Index.Images))
+			return publication{}, fmt.Errorf("there is no image for %s in it; it has %s", p, platformsOf(s.Index.Images))
 		}
 		list = append(list, found...)
 	}
@@ -122,47 +121,47 @@ func (s *Source) shipment(ctx context.Context, want []platforms.Platform, notes 
 	}
 	x, err := Assemble(list, opt)
 	if err != nil {
-		return shipment{}, err
+		return publication{}, err
 	}
-	out := shipment{desc: x.Descriptor, raw: x.Raw}
+	out := publication{desc: x.Descriptor, raw: x.Raw}
 	for _, image := range x.Images {
 		descs := []ocispec.Descriptor{image.Descriptor}
 		for _, a := range image.Attestations {
 			descs = append(descs, a.Descriptor)
 		}
 		for _, d := range descs {
-			more, err := s.parcels(ctx, d, 0)
+			more, err := s.artifacts(ctx, d, 0)
 			if err != nil {
-				return shipment{}, err
+				return publication{}, err
 			}
-			out.parcels = append(out.parcels, more...)
+			out.artifacts = append(out.artifacts, more...)
 		}
 	}
 	return out, nil
 }
 
-// everything is the shipment of a descriptor and all that it stands for.
-func (s *Source) everything(ctx context.Context, top ocispec.Descriptor) (shipment, error) {
-	parcels, err := s.parcels(ctx, top, 0)
+// everything is the publication of a descriptor and all that it stands for.
+func (s *Source) everything(ctx context.Context, top ocispec.Descriptor) (publication, error) {
+	artifacts, err := s.artifacts(ctx, top, 0)
 	if err != nil {
-		return shipment{}, err
+		return publication{}, err
 	}
-	last := &parcels[len(parcels)-1]
+	last := &artifacts[len(artifacts)-1]
 	last.blobsOnly = true
-	return shipment{desc: top, raw: last.raw, parcels: parcels}, nil
+	return publication{desc: top, raw: last.raw, artifacts: artifacts}, nil
 }
 
-// referrers reads what refers to a shipment's manifests, and to that in turn.
-func (s *Source) referrers(ctx context.Context, ship shipment) ([]parcel, error) {
-	known := map[digest.Digest]bool{ship.desc.Digest: true}
-	next := []digest.Digest{ship.desc.Digest}
-	for _, p := range ship.parcels {
+// referrers reads what refers to a publication's manifests, and to that in turn.
+func (s *Source) referrers(ctx context.Context, what publication) ([]artifact, error) {
+	known := map[digest.Digest]bool{what.desc.Digest: true}
+	next := []digest.Digest{what.desc.Digest}
+	for _, p := range what.artifacts {
 		if !known[p.desc.Digest] {
 			known[p.desc.Digest] = true
 			next = append(next, p.desc.Digest)
 		}
 	}
-	var out []parcel
+	var out []artifact
 	for depth := 0; len(next) > 0 && depth < maxNesting; depth++ {
 		lists, err := s.referrersOfEach(ctx, next)
 		if err != nil {
@@ -175,7 +174,7 @@ func (s *Source) referrers(ctx context.Context, ship shipment) ([]parcel, error)
 			}
 			known[d.Digest] = true
 			next = append(next, d.Digest)
-			more, err := s.parcels(ctx, d, 0)
+			more, err := s.artifacts(ctx, d, 0)
 			if err != nil {
 				return nil, err
 			}

@@ -26,10 +26,10 @@ func TestArchiveNames(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		if _, err := index.Pull(t.Context(), w.access, "part.tar"); !errors.Is(err, index.ErrNotFound) || err.Error() != "part.tar: not found: there is no such file" {
+		if _, err := w.access.Pull(t.Context(), "part.tar"); !errors.Is(err, index.ErrNotFound) || err.Error() != "part.tar: not found: there is no such file" {
 			t.Errorf("error %v", err)
 		}
-		_, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: app[0], Names: []string{"out.tar"}})
+		_, err := w.access.Copy(t.Context(), index.CopyRequest{Source: app[0], Names: []string{"out.tar"}})
 		if err == nil || err.Error() != "out.tar: an archive is written to if it is called oci-archive:out.tar" {
 			t.Errorf("error %v", err)
 		}
@@ -52,7 +52,7 @@ func TestCopy(t *testing.T) {
 				for _, step := range [][2]string{
 					{"one.test/src:1", "two.test/a/b:1"}, {"two.test/a/b:1", layout}, {layout, archive}, {archive, "two.test/c:1"},
 				} {
-					got, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: step[0], Names: []string{step[1]}})
+					got, err := w.access.Copy(t.Context(), index.CopyRequest{Source: step[0], Names: []string{step[1]}})
 					if err != nil {
 						t.Fatalf("%s to %s: %v", step[0], step[1], err)
 					}
@@ -101,7 +101,7 @@ func TestCopyGoesOn(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := index.Copy(ctx, w.access, request); err == nil {
+		if _, err := w.access.Copy(ctx, request); err == nil {
 			t.Fatal("it went through")
 		}
 		if _, err := os.Stat(filepath.Join(dir, "index.json")); err == nil {
@@ -109,7 +109,7 @@ func TestCopyGoesOn(t *testing.T) {
 		}
 		w.net.Forget()
 		w.net.Fault = nil
-		if _, err := index.Copy(t.Context(), w.access, request); err != nil {
+		if _, err := w.access.Copy(t.Context(), request); err != nil {
 			t.Fatal(err)
 		}
 		ranged := false
@@ -119,7 +119,7 @@ func TestCopyGoesOn(t *testing.T) {
 		if !ranged {
 			t.Error("it began anew")
 		}
-		d, err := index.Doctor(t.Context(), w.access, "oci-layout:"+dir)
+		d, err := w.access.Doctor(t.Context(), "oci-layout:"+dir)
 		if err != nil || len(d.Problems) > 0 {
 			t.Errorf("%v, %v", d.Problems, err)
 		}
@@ -133,11 +133,11 @@ func TestCopyPlatforms(t *testing.T) {
 		w := newWorld()
 		attest(w.one, "src", "1", putImage(w.one, "src", "", "x", "linux/amd64"), putImage(w.one, "src", "", "x", "linux/arm64"), putImage(w.one, "src", "", "x", "linux/s390x"))
 		for _, list := range [][]platforms.Platform{{must("linux/arm64")}, {must("linux/arm64"), must("linux/amd64")}} {
-			got, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/src:1", Names: []string{"two.test/dst:1"}, Platforms: list})
+			got, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "one.test/src:1", Names: []string{"two.test/dst:1"}, Platforms: list})
 			if err != nil {
 				t.Fatal(err)
 			}
-			x, err := index.Pull(t.Context(), w.access, "two.test/dst:1")
+			x, err := w.access.Pull(t.Context(), "two.test/dst:1")
 			if err != nil || len(x.Images) != len(list) || x.IsIndex() != (len(list) > 1) {
 				t.Errorf("%v: %v, %v", list, summary(x), err)
 			}
@@ -145,7 +145,7 @@ func TestCopyPlatforms(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, err := index.Copy(t.Context(), w.access, index.CopyRequest{
+		if _, err := w.access.Copy(t.Context(), index.CopyRequest{
 			Source: "one.test/src:1", Names: []string{"two.test/dst:1"}, Platforms: []platforms.Platform{must("linux/386")},
 		}); err == nil || !strings.Contains(err.Error(), "there is no image for linux/386 in it; it has linux/amd64, linux/arm64, linux/s390x") {
 			t.Errorf("error %v", err)
@@ -168,7 +168,7 @@ func TestCopyWrongBytes(t *testing.T) {
 		}
 		dir := t.TempDir()
 		for _, name := range []string{app[0], "oci-layout:" + filepath.Join(dir, "l"), "oci-archive:" + filepath.Join(dir, "a.tar")} {
-			_, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "two.test/src:1", Names: []string{name}})
+			_, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "two.test/src:1", Names: []string{name}})
 			if err == nil || !strings.Contains(err.Error(), wrong.String()) || !strings.Contains(err.Error(), "of the digest") {
 				t.Errorf("%s: error %v", name, err)
 			}
@@ -188,7 +188,7 @@ func TestCopyDigestTags(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	top := w.one.Tag("app", "1.0")
-	x, err := index.Pull(t.Context(), w.access, "one.test/app:1.0")
+	x, err := w.access.Pull(t.Context(), "one.test/app:1.0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestCopyDigestTags(t *testing.T) {
 		w.one.PutManifest("app", tag, ocispec.MediaTypeImageManifest, raw)
 	}
 	for _, with := range []bool{false, true} {
-		got, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/app:1.0", Names: []string{"two.test/copy:1.0", "oci-layout:" + filepath.Join(t.TempDir(), "l")}, DigestTags: with})
+		got, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "one.test/app:1.0", Names: []string{"two.test/copy:1.0", "oci-layout:" + filepath.Join(t.TempDir(), "l")}, DigestTags: with})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestReferrers(t *testing.T) {
 	sign(w.one, "src", w.one.Tag("src", "1"))
 	for _, api := range []bool{true, false} {
 		w.one.NoReferrers = !api
-		source, err := index.Open(t.Context(), w.access, "one.test/src:1")
+		source, err := w.access.Open(t.Context(), "one.test/src:1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,7 +254,7 @@ func TestPublishedSubject(t *testing.T) {
 	subject := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("what it is about"), Size: 16}
 	raw := registrytest.Encode(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, ArtifactType: "application/vnd.test", Subject: &subject, Manifests: []ocispec.Descriptor{}})
 	w.one.PutManifest("list", "1", ocispec.MediaTypeImageIndex, raw)
-	if _, err := index.Copy(t.Context(), w.access, index.CopyRequest{Source: "one.test/list:1", Names: []string{"two.test/list:1"}}); err != nil {
+	if _, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "one.test/list:1", Names: []string{"two.test/list:1"}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := w.two.Tags("list")["sha256-"+subject.Digest.Encoded()]; !ok {

@@ -4,155 +4,166 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
-// shipment is what is published: a manifest under names, and all that it needs.
-type shipment struct {
-	desc    ocispec.Descriptor
-	raw     []byte
-	parcels []parcel
+// destination is where something is published under names: a repository, a layout or an archive. The methods are called in the order in which they stand here, put many times, and
+// abort whatever came before.
+type destination interface {
+	// String is what messages call it.
+	String() string
+	// refs are the names that it is published under there.
+	refs() []string
+	// parallel is how many things may be put at once.
+	parallel() int
+	// begin is called before anything is put.
+	begin(ctx context.Context) error
+	// put brings a blob, from the first artifact that needs it, and says how it came there. What it reads it passes through seen.
+	put(ctx context.Context, desc ocispec.Descriptor, a artifact, seen func(io.ReadCloser, int64) io.ReadCloser) (how string, err error)
+	// putManifest brings an artifact's manifest, when its blobs are there.
+	putManifest(ctx context.Context, a artifact) error
+	// holds finds out whether everything is there that the names are going to stand for, and whether they stand for what they have to until then.
+	holds(ctx context.Context) error
+	// finish moves the names, and returns those that were seen to have moved.
+	finish(ctx context.Context) ([]Receipt, error)
+	// abort takes away what there is of it, unless it is finished, and lets others in.
+	abort() error
+}
+
+// publication is what is published: a manifest under names, and all that it needs.
+type publication struct {
+	desc      ocispec.Descriptor
+	raw       []byte
+	artifacts []artifact
 	// unless is [Move.Unless] for a name; nil asks for nothing.
 	unless func(ref string) string
 	// progress may be nil.
 	progress *reporter
 }
 
-// destination is where names are: a repository, a layout or an archive.
-type destination struct {
-	sink  sink
-	where string
-	names []string
-	// tags are the names within a file or a folder, unless what they have to stand for until they move.
-	tags, unless []string
-	// finish puts the manifest under its names, in a file or a folder; nil for a repository. abort takes away what there is of it. now is what a
-	// name stands for.
-	begin  func(context.Context) error // before anything is brought
-	finish func() error
-	abort  func() error
-	now    func(tag string) (string, error)
-}
-
-// ship brings a shipment to every place first, and then names it there: registries' tags first, in the order given.
-func (s shipment) ship(ctx context.Context, r Registry, names []string) (_ []Receipt, err error) {
+// publish brings everything to every place first, and then moves the names there: registries' first, each place's in the order given.
+func (p publication) publish(ctx context.Context, c *Client, names []string) (_ []Receipt, err error) {
 	if len(names) == 0 {
 		return nil, errors.New("no name to publish under")
 	}
-	places, moves, err := s.destinations(r, names)
+	places, err := p.destinations(c, names)
 	defer func() {
-		for _, p := range places {
-			if p.abort != nil {
-				err = errors.Join(err, p.abort())
-			}
+		for _, d := range places {
+			err = errors.Join(err, d.abort())
 		}
 	}()
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range places {
-		if p.begin == nil {
-			continue
-		}
-		if err := p.begin(ctx); err != nil {
-			return nil, &TagError{Ref: p.names[0], Err: err}
+	for _, d := range places {
+		if err := d.begin(ctx); err != nil {
+			return nil, &TagError{Ref: d.refs()[0], Err: err}
 		}
 	}
-	if err := s.deliver(ctx, places); err != nil {
+	if err := p.deliver(ctx, places); err != nil {
 		return nil, err
 	}
-	for _, p := range places {
-		if err := p.holds(); err != nil {
-			return nil, err
-		}
+	if err := holdAll(ctx, places); err != nil {
+		return nil, err
 	}
-	receipts, err := publish(ctx, r, moves, func(repo string, d digest.Digest) bool {
-		for _, p := range places {
-			if to, ok := p.sink.(*repositorySink); ok && to.repo.String() == repo {
-				return to.holds(d)
-			}
+	var receipts []Receipt
+	var failed []error
+	for _, d := range places {
+		if _, ok := d.(*repositoryDestination); !ok && errors.Join(failed...) != nil {
+			break
 		}
-		return false
-	})
-	if err != nil {
-		return receipts, err
+		some, err := d.finish(ctx)
+		receipts, failed = append(receipts, some...), append(failed, err)
 	}
-	for _, p := range places {
-		if p.finish == nil {
-			continue
-		}
-		if err := p.finish(); err != nil {
-			return receipts, &TagError{Ref: p.names[0], Err: err}
-		}
-		for _, name := range p.names {
-			receipts = append(receipts, Receipt{Ref: name, Digest: s.desc.Digest})
-		}
-	}
-	return receipts, nil
+	return receipts, errors.Join(failed...)
 }
 
-// destinations sorts names by where they are.
-func (s shipment) destinations(r Registry, names []string) ([]*destination, []Move, error) {
-	var places []*destination
-	var moves []Move
-	known := map[string]*destination{} // by repository, or scheme and path
+// holdAll asks every place, at once.
+func holdAll(ctx context.Context, places []destination) error {
+	errs := make([]error, len(places))
+	var eg errgroup.Group
+	for i, d := range places {
+		eg.Go(func() error {
+			errs[i] = d.holds(ctx)
+			return nil
+		})
+	}
+	_ = eg.Wait()
+	return errors.Join(errs...)
+}
+
+// destinations sorts names by where they are, repositories first.
+func (p publication) destinations(c *Client, names []string) ([]destination, error) {
+	var repositories, files []destination
+	known := map[string]destination{} // by repository, or scheme and path
+	several := 0
 	for _, name := range names {
 		scheme, file, tag := split(name)
 		if looksLikeArchive(name) && (scheme == "" || !strings.HasPrefix(name, scheme)) {
-			return places, nil, fmt.Errorf("%s: an archive is written to if it is called %s%s", name, schemeOCIArchive, name)
+			return files, fmt.Errorf("%s: an archive is written to if it is called %s%s", name, schemeOCIArchive, name)
 		}
-		switch scheme {
-		case schemeOCILayout, schemeOCIArchive:
+		unless := ""
+		if scheme != "" {
 			key := scheme + realPath(file)
-			p := known[key]
-			if p == nil {
-				var err error
-				if p, err = s.fileDestination(scheme, file); err != nil {
-					return places, nil, fmt.Errorf("%s: %w", name, err)
+			if known[key] == nil {
+				d, err := p.fileDestination(c, scheme, file)
+				if err != nil {
+					return files, fmt.Errorf("%s: %w", name, err)
 				}
-				known[key] = p
-				places = append(places, p)
+				known[key] = d
+				files = append(files, d)
 			}
-			p.names, p.tags = append(p.names, name), append(p.tags, tag)
-			if s.unless != nil {
-				p.unless = append(p.unless, s.unless(name))
+			if p.unless != nil {
+				unless = p.unless(name)
 			}
-		case schemeDockerArchive:
-			return places, nil, fmt.Errorf("%s: an index does not fit into an archive of docker save: use oci-archive:, which docker load reads too", name)
-		default:
-			named, repo, err := r.repository(name)
-			if err != nil {
-				return places, nil, err
+			switch d := known[key].(type) {
+			case *layoutDestination:
+				d.names = append(d.names, layoutName{name, tag, unless})
+			case *archiveDestination:
+				d.names = append(d.names, layoutName{name, tag, unless})
 			}
-			if err := publishable(named); err != nil {
-				return places, nil, err
-			}
-			if d, ok := named.(reference.Digested); ok && d.Digest() != s.desc.Digest {
-				return places, nil, fmt.Errorf("%s: what is published has another digest, %s", name, s.desc.Digest)
-			}
-			if known[repo.String()] == nil {
-				known[repo.String()] = &destination{sink: newRepositorySink(repo), where: repo.String()}
-				places = append(places, known[repo.String()])
-			}
-			p := known[repo.String()]
-			p.names = append(p.names, named.String())
-			move := Move{Ref: named.String(), Descriptor: s.desc, Raw: s.raw}
-			if s.unless != nil {
-				move.Unless = s.unless(named.String())
-			}
-			moves = append(moves, move)
+			continue
 		}
+		named, repo, err := c.repository(name)
+		if err != nil {
+			return files, err
+		}
+		if err := publishable(named); err != nil {
+			return files, err
+		}
+		if d, ok := named.(reference.Digested); ok && d.Digest() != p.desc.Digest {
+			return files, fmt.Errorf("%s: what is published has another digest, %s", name, p.desc.Digest)
+		}
+		if known[repo.String()] == nil {
+			known[repo.String()] = newRepositoryDestination(c, repo)
+			repositories = append(repositories, known[repo.String()])
+		}
+		if p.unless != nil {
+			unless = p.unless(named.String())
+		}
+		d := known[repo.String()].(*repositoryDestination) //nolint:errcheck,forcetypeassert // nothing else has a repository's name
+		d.moves = append(d.moves, Move{Ref: named.String(), Descriptor: p.desc, Raw: p.raw, Unless: unless})
+		several++
 	}
-	return places, moves, nil
+	for _, d := range repositories {
+		d.(*repositoryDestination).several = several > 1 //nolint:errcheck,forcetypeassert // as above
+	}
+	return append(repositories, files...), nil
 }
 
 // realPath is one spelling of a path, as far as it is there.
 func realPath(file string) string {
+	if file == stream {
+		return file
+	}
 	if abs, err := filepath.Abs(file); err == nil {
 		file = abs
 	}
@@ -163,56 +174,27 @@ func realPath(file string) string {
 }
 
 // fileDestination is a layout or an archive.
-func (s shipment) fileDestination(scheme, file string) (*destination, error) {
-	p := &destination{where: file}
-	if scheme == schemeOCILayout {
-		sink, err := newLayoutSink(file, s)
-		if err != nil {
-			return nil, err
-		}
-		p.sink, p.finish, p.now = sink, func() error { return sink.finish(p.tags) }, sink.now
-		p.begin, p.abort = sink.begin, sink.end
-		return p, nil
+func (p publication) fileDestination(c *Client, scheme, file string) (destination, error) {
+	switch {
+	case scheme == schemeOCILayout:
+		return newLayoutDestination(c, file, p)
+	case scheme == schemeDockerArchive && images.IsIndexType(p.desc.MediaType):
+		return nil, errors.New("an index does not fit into an archive of docker save: choose one image with --platform, or use oci-archive:, which docker load reads too")
 	}
-	sink, err := newArchiveSink(file, s)
-	if err != nil {
-		return nil, err
-	}
-	p.sink, p.finish, p.abort = sink, func() error { return sink.finish(p.tags) }, sink.abort
-	return p, nil
-}
-
-// holds checks that the names of a layout stand for what they should, as [holds] does for tags. An archive is written anew: it holds no name.
-func (p *destination) holds() error {
-	for i, want := range p.unless {
-		if want == "" {
-			continue
-		}
-		have := noTag
-		if p.now != nil {
-			var err error
-			if have, err = p.now(p.tags[i]); err != nil {
-				return &TagError{Ref: p.names[i], Err: err}
-			}
-		}
-		if have != want {
-			return &TagError{Ref: p.names[i], Err: fmt.Errorf("%w: %s, not %s", ErrMoved, have, want)}
-		}
-	}
-	return nil
+	return newArchiveDestination(c, scheme, file, p)
 }
 
 // deliver brings everything but the manifest itself to every place, at once. The error is the join of a [*TagError] for each name.
-func (s shipment) deliver(ctx context.Context, places []*destination) error {
+func (p publication) deliver(ctx context.Context, places []destination) error {
 	errs := make([]error, len(places))
 	// Without a cause of its own, what ends because of another place says only that it was cancelled.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var eg errgroup.Group
-	for i, p := range places {
+	for i, d := range places {
 		eg.Go(func() error {
-			if err := deliver(ctx, p.sink, p.where, s.parcels, s.progress); err != nil {
-				for _, name := range p.names {
+			if err := p.deliverTo(ctx, d); err != nil {
+				for _, name := range d.refs() {
 					errs[i] = errors.Join(errs[i], &TagError{Ref: name, Err: err})
 				}
 				cancel()
@@ -237,6 +219,69 @@ func (s shipment) deliver(ctx context.Context, places []*destination) error {
 	return errors.Join(own...)
 }
 
+// deliverTo brings every blob, each once, and then the manifests.
+func (p publication) deliverTo(ctx context.Context, to destination) error {
+	eg, egCtx := errgroup.WithContext(ctx)
+	eg.SetLimit(to.parallel())
+	seen := map[digest.Digest]bool{}
+	for _, a := range p.artifacts {
+		for _, b := range a.blobs {
+			if seen[b.Digest] {
+				continue
+			}
+			seen[b.Digest] = true
+			eg.Go(func() error {
+				t := Transfer{To: to.String(), Digest: b.Digest, Total: b.Size}
+				how, err := to.put(egCtx, b, a, func(rc io.ReadCloser, offset int64) io.ReadCloser {
+					t.Current = offset
+					return p.progress.reported(rc, t)
+				})
+				if err != nil {
+					return fmt.Errorf("blob %s of %s: %w", b.Digest, a.desc.Digest, err)
+				}
+				t.Current, t.Done, t.How = t.Total, true, how
+				p.progress.report(t)
+				return nil
+			})
+		}
+	}
+	if err := eg.Wait(); err != nil {
+		return err
+	}
+	seen = map[digest.Digest]bool{} // an artifact's layer may be a manifest, too
+	// An index comes after what it lists.
+	for _, nested := range []bool{false, true} {
+		eg, egCtx := errgroup.WithContext(ctx)
+		eg.SetLimit(to.parallel())
+		if nested {
+			eg.SetLimit(1)
+		}
+		for _, a := range p.artifacts {
+			if a.blobsOnly || images.IsIndexType(a.desc.MediaType) != nested || seen[a.desc.Digest] {
+				continue
+			}
+			seen[a.desc.Digest] = true
+			eg.Go(func() error {
+				if err := to.putManifest(egCtx, a); err != nil {
+					return fmt.Errorf("manifest %s: %w", a.desc.Digest, err)
+				}
+				return nil
+			})
+		}
+		if err := eg.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// How a blob came to be where it is wanted.
+const (
+	howCopied  = "copied"
+	howMounted = "mounted"
+	howExists  = "exists"
+)
+
 // PublishOptions say when a draft is published.
 type PublishOptions struct {
 	// IfDigest is the digest that every tag has to name until it is moved, "none" for tags that may not exist yet; "" means any, or, of the tag
@@ -248,21 +293,21 @@ type PublishOptions struct {
 
 // Publish publishes the draft under names: tags in registries, oci-layout:DIR:NAME, oci-archive:FILE:NAME. Blobs are mounted from
 // repositories of the same registry where it allows, and copied otherwise; then come the images, then, when every registry holds everything, the
-// tags. See the function [Publish] for what holds then.
+// tags. See [Client.Publish] for what holds then.
 func (d *Draft) Publish(ctx context.Context, names []string, opt PublishOptions) ([]Receipt, error) {
-	s := shipment{desc: d.Index.Descriptor, raw: d.Index.Raw, parcels: d.parcels, progress: &reporter{tell: opt.Progress}}
+	p := publication{desc: d.Index.Descriptor, raw: d.Index.Raw, artifacts: d.artifacts, progress: &reporter{tell: opt.Progress}}
 	for _, name := range names {
-		if scheme, _, _ := split(name); scheme == "" && len(s.desc.Annotations) > 0 {
+		if scheme, _, _ := split(name); scheme == "" && len(p.desc.Annotations) > 0 {
 			return nil, fmt.Errorf("%s: an annotation of level %s has no place in a registry: nothing there points to the index but its tag", name, LevelIndexDescriptor)
 		}
 	}
-	s.unless = func(ref string) string {
+	p.unless = func(ref string) string {
 		if opt.IfDigest == "" && d.base != "" && ref == d.baseRef {
 			return d.base
 		}
 		return opt.IfDigest.String()
 	}
-	return s.ship(ctx, d.registry, names)
+	return p.publish(ctx, d.client, names)
 }
 
 // Check looks whether the draft could be published under names as far as [PublishOptions.IfDigest] is concerned. Nothing is written.
@@ -274,10 +319,9 @@ func (d *Draft) Check(ctx context.Context, names []string, opt PublishOptions) e
 	for i, name := range names {
 		switch scheme, file, tag := split(name); scheme {
 		case "":
-			errs[i] = holds(ctx, d.registry, Move{Ref: name, Unless: opt.IfDigest.String()})
+			errs[i] = d.client.stands(ctx, Move{Ref: name, Unless: opt.IfDigest.String()})
 		case schemeOCILayout:
-			p := destination{names: []string{name}, tags: []string{tag}, unless: []string{opt.IfDigest.String()}, now: (&layoutSink{dir: file}).now}
-			errs[i] = p.holds()
+			errs[i] = layoutName{name, tag, opt.IfDigest.String()}.stands(func(tag string) (string, error) { return (&layoutDestination{dir: file}).now(tag) })
 		}
 		if errs[i] != nil && !is[*TagError](errs[i]) {
 			errs[i] = &TagError{Ref: name, Err: errs[i]}

@@ -14,14 +14,14 @@ import (
 // digestTagEndings are those of the tags under which cosign keeps what belongs to an image (cosign, "Signature Spec"): sha256-HEX.sig, .att, .sbom.
 var digestTagEndings = []string{".sig", ".att", ".sbom"}
 
-// digestTags finds the tags of a registry that are named for a shipment's manifests.
-func (s *Source) digestTags(ctx context.Context, ship shipment) ([]string, error) {
+// digestTags finds the tags of a registry that are named for a publication's manifests.
+func (s *Source) digestTags(ctx context.Context, what publication) ([]string, error) {
 	if s.repo == nil {
 		return nil, nil // names are for people there, and no layout keeps such
 	}
-	digests := []digest.Digest{ship.desc.Digest}
-	for _, p := range ship.parcels {
-		if p.desc.Digest != ship.desc.Digest {
+	digests := []digest.Digest{what.desc.Digest}
+	for _, p := range what.artifacts {
+		if p.desc.Digest != what.desc.Digest {
 			digests = append(digests, p.desc.Digest)
 		}
 	}
@@ -57,8 +57,8 @@ func (s *Source) digestTags(ctx context.Context, ship shipment) ([]string, error
 }
 
 // copyDigestTags copies tags of the source's repository to the repositories of registries among the names. It returns how many there are.
-func copyDigestTags(ctx context.Context, r Registry, source *Source, ship shipment, names []string) (int, error) {
-	tags, err := source.digestTags(ctx, ship)
+func (c *Client) copyDigestTags(ctx context.Context, source *Source, what publication, names []string) (int, error) {
+	tags, err := source.digestTags(ctx, what)
 	if err != nil || len(tags) == 0 {
 		return 0, err
 	}
@@ -77,7 +77,7 @@ func copyDigestTags(ctx context.Context, r Registry, source *Source, ship shipme
 		if len(req.Names) == 0 {
 			return 0, nil
 		}
-		if _, err := Copy(ctx, r, req); err != nil {
+		if _, err := c.Copy(ctx, req); err != nil {
 			return 0, fmt.Errorf("the tag %s: %w", tag, err)
 		}
 	}

@@ -1,21 +1,22 @@
 // Package index reads, makes, copies and publishes multi-platform images: the OCI index, its images, and the tags that name it.
 //
-//	x, err := index.Pull(ctx, index.Registry{}, "ghcr.io/app/app:1.0")
+//	client := index.NewClient(index.ClientOptions{})
+//	x, err := client.Pull(ctx, "ghcr.io/app/app:1.0")
 //	for _, image := range x.Images {
 //		fmt.Println(image.Platform, image.Descriptor.Digest, image.Size)
 //	}
 //
 // An index is made of images that are somewhere already, and published under every name or under none:
 //
-//	draft, err := index.Compose(ctx, index.Registry{}, index.Composition{Members: []index.Member{
+//	draft, err := client.Compose(ctx, index.Composition{Members: []index.Member{
 //		{Source: "ghcr.io/app/app:1.0-amd64"}, {Source: "oci-archive:arm64.tar"},
 //	}})
 //	receipts, err := draft.Publish(ctx, []string{"ghcr.io/app/app:1.0"}, index.PublishOptions{})
 //
-// [Publish] moves tags by one protocol: everything a tag will name is seen to be there first, in every registry; then
-// the tags move; then each is read back. No tag moves while anything is missing anywhere. [Draft.Publish] and [Copy] end in it.
+// [Client.Publish] moves tags by one protocol: everything a tag will name is seen to be there first, in every registry; then
+// the tags move; then each is read back. No tag moves while anything is missing anywhere. [Draft.Publish] and [Client.Copy] end in it.
 //
-// [Index.Resolve] says which image a host would pull, [Doctor] what is wrong with an index. [Assemble], [Index.Resolve], [ParseSpec] and [Template]
+// [Index.Resolve] says which image a host would pull, [Client.Doctor] what is wrong with an index. [Assemble], [Index.Resolve], [ParseSpec] and [Template]
 // are pure: no network.
 //
 // # Names
@@ -23,7 +24,7 @@
 //	ghcr.io/app/app:1.0        in a registry
 //	oci-layout:DIR:NAME        an OCI image layout in a folder
 //	oci-archive:FILE:NAME      the same in a tar archive; FILE alone if it ends in .tar and is there
-//	docker-archive:FILE        what docker save writes; only read
+//	docker-archive:FILE        what docker save writes; one image is written so
 //
 // # Limits
 //
@@ -31,7 +32,7 @@
 //	images in one index                 256
 //	indexes within indexes              4 deep
 //	a spec file                         1 MiB, 20,000 values, 32 deep
-//	requests under way at once          48; blobs whose bytes are, 6
+//	requests of a client under way      48; blobs whose bytes are, 6
 //	waiting for a digest to be visible  30 s
 //	reading a tag back                  30 s
 //	one request                         6 tries within 120 s; Retry-After of at most 60 s is waited for

@@ -66,8 +66,8 @@ type Diagnosis struct {
 // Doctor examines what a name stands for: every manifest and blob is there with its size and digest, media types agree, platforms agree with configs,
 // attestations attest something, no two entries are for one platform and each can be pulled by some host. Layers' bytes are not read: their
 // presence and size are asked for. What is wrong is in the diagnosis; the error says that the examination itself failed.
-func Doctor(ctx context.Context, r Registry, ref string) (_ Diagnosis, err error) {
-	s, desc, docker, err := openTop(ctx, r.keep(), ref)
+func (c *Client) Doctor(ctx context.Context, ref string) (_ Diagnosis, err error) {
+	s, desc, docker, err := c.openTop(ctx, ref)
 	if err != nil {
 		return Diagnosis{}, err
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/manifold-build/manifold/index"
 	"github.com/manifold-build/manifold/internal/registrytest"
 )
 
@@ -62,7 +61,7 @@ func TestDoctor(t *testing.T) {
 				list := row.spoil(w.one, putImage(w.one, "app", "", "x", "linux/amd64"), putImage(w.one, "app", "", "x", "linux/arm64"))
 				raw := registrytest.Encode(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: list})
 				w.one.PutManifest("app", "sick", ocispec.MediaTypeImageIndex, raw)
-				d, err := index.Doctor(t.Context(), w.access, "one.test/app:sick")
+				d, err := w.access.Doctor(t.Context(), "one.test/app:sick")
 				if err != nil {
 					t.Fatal(err)
 				}

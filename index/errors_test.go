@@ -37,7 +37,7 @@ func TestErrors(t *testing.T) {
 				}
 				return nil
 			}
-			_, err := index.Pull(t.Context(), w.access, "one.test/app:1.0")
+			_, err := w.access.Pull(t.Context(), "one.test/app:1.0")
 			if !errors.Is(err, tc.is) {
 				t.Fatal(err)
 			}

@@ -111,17 +111,17 @@ func ExampleTemplate() {
 }
 
 // A registry with two images, the parts of an index, in the process itself.
-func parts() index.Registry {
+func parts() *index.Client {
 	n, r := registrytest.NewNetwork(), registrytest.NewRegistry()
 	n.Add("registry.test", r)
 	putImage(r, "app", "1.0-amd64", "layer", "linux/amd64")
 	putImage(r, "app", "1.0-arm64", "layer", "linux/arm64")
-	return index.Registry{Transport: n, CertsDirs: []string{}, Credentials: func(string) (string, string, error) { return "", "", nil }}
+	return index.NewClient(index.ClientOptions{Transport: n, CertsDirs: []string{}, Credentials: func(string) (string, string, error) { return "", "", nil }})
 }
 
-func ExampleCompose() {
+func ExampleClient_Compose() {
 	ctx := context.Background()
-	draft, err := index.Compose(ctx, parts(), index.Composition{Members: []index.Member{
+	draft, err := parts().Compose(ctx, index.Composition{Members: []index.Member{
 		{Source: "registry.test/app:1.0-arm64"}, {Source: "registry.test/app:1.0-amd64"},
 	}})
 	if err != nil {
@@ -145,7 +145,7 @@ func ExampleCompose() {
 	// <nil>
 }
 
-func ExampleCopy() {
+func ExampleClient_Copy() {
 	dir, err := os.MkdirTemp("", "example-")
 	if err != nil {
 		fmt.Println(err)
@@ -153,17 +153,17 @@ func ExampleCopy() {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	layout := "oci-layout:" + filepath.Join(dir, "layout") + ":1.0"
-	copied, err := index.Copy(context.Background(), parts(), index.CopyRequest{Source: "registry.test/app:1.0-amd64", Names: []string{layout}})
+	copied, err := parts().Copy(context.Background(), index.CopyRequest{Source: "registry.test/app:1.0-amd64", Names: []string{layout}})
 	fmt.Println(copied.Manifests, copied.Blobs, err)
-	x, err := index.Pull(context.Background(), index.Registry{}, layout)
+	x, err := index.NewClient(index.ClientOptions{}).Pull(context.Background(), layout)
 	fmt.Println(x.Images[0].Platform, x.Descriptor.Digest == copied.Descriptor.Digest, err)
 	// Output:
 	// 1 2 <nil>
 	// linux/amd64 true <nil>
 }
 
-func ExampleDoctor() {
-	d, err := index.Doctor(context.Background(), parts(), "registry.test/app:1.0-amd64")
+func ExampleClient_Doctor() {
+	d, err := parts().Doctor(context.Background(), "registry.test/app:1.0-amd64")
 	fmt.Println(d.Manifests, d.Blobs, d.Problems, err)
 	// Output:
 	// 1 2 [] <nil>

@@ -216,12 +216,14 @@ func guarded(w *world, a *registrytest.Auth) {
 	a.Registry, a.Realm = w.one, "http://auth.test/token"
 	w.net.Add("one.test", a)
 	w.net.Add("auth.test", http.HandlerFunc(a.Tokens))
-	w.access.Credentials = func(host string) (string, string, error) {
+	opt := w.access.Options()
+	opt.Credentials = func(host string) (string, string, error) {
 		if host == "one.test" {
 			return a.User, a.Password, nil
 		}
 		return "", "", nil
 	}
+	w.access = index.NewClient(opt)
 }
 
 // TestTokenExpires (7): a token that expires in the middle is renewed.

@@ -82,7 +82,7 @@ type Image struct {
 	Created *time.Time `json:"created,omitempty"`
 	// Attestations are the entries of the index that attest this image.
 	Attestations []Attestation `json:"attestations,omitempty"`
-	// Missing: its manifest or its config is not where the index is. Only [OpenPartial] returns such images; what comes from either is empty.
+	// Missing: its manifest or its config is not where the index is. Only [Client.OpenPartial] returns such images; what comes from either is empty.
 	Missing bool `json:"missing,omitempty"`
 }
 

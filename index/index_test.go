@@ -54,7 +54,7 @@ func newServer(t *testing.T) *server {
 func (s *server) intercept(f func(http.ResponseWriter, *http.Request) bool) { s.hook.Store(&f) }
 
 // anonymous keeps tests from reading the user's own credentials.
-var anonymous = index.Registry{Credentials: func(string) (string, string, error) { return "", "", nil }}
+var anonymous = index.NewClient(index.ClientOptions{Credentials: func(string) (string, string, error) { return "", "", nil }})
 
 // put uploads a blob or a manifest as any client would.
 func (s *server) put(t *testing.T, repo, mediaType string, v any) ocispec.Descriptor {
@@ -127,7 +127,7 @@ func (s *server) putIndex(t *testing.T, repo string, list ...string) (ocispec.De
 func TestPull(t *testing.T) {
 	s := newServer(t)
 	desc, raw := s.putIndex(t, "app", "linux/amd64", "linux/arm/v7")
-	x, err := index.Pull(t.Context(), anonymous, s.addr+"/app@"+desc.Digest.String())
+	x, err := anonymous.Pull(t.Context(), s.addr+"/app@"+desc.Digest.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,14 +143,14 @@ func TestPull(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	single, err := index.Pull(t.Context(), anonymous, s.addr+"/app@"+x.Images[1].Descriptor.Digest.String())
+	single, err := anonymous.Pull(t.Context(), s.addr+"/app@"+x.Images[1].Descriptor.Digest.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if single.IsIndex() || len(single.Images) != 1 || single.Images[0].Platform.String() != "linux/arm/v7" {
 		t.Errorf("the image came back as %+v", single)
 	}
-	if _, err := index.Pull(t.Context(), anonymous, s.addr+"/app:none"); !errors.Is(err, index.ErrNotFound) {
+	if _, err := anonymous.Pull(t.Context(), s.addr+"/app:none"); !errors.Is(err, index.ErrNotFound) {
 		t.Errorf("an unknown tag: %v", err)
 	}
 }
@@ -168,7 +168,7 @@ func TestPullWrongBytes(t *testing.T) {
 		_, _ = w.Write(bytes.Replace(raw, []byte("founders"), []byte("founderz"), 1))
 		return true
 	})
-	_, err := index.Pull(t.Context(), anonymous, s.addr+"/app@"+desc.Digest.String())
+	_, err := anonymous.Pull(t.Context(), s.addr+"/app@"+desc.Digest.String())
 	if err == nil || !strings.Contains(err.Error(), "the bytes that came are not those of the digest") {
 		t.Errorf("error %v", err)
 	}
@@ -183,7 +183,7 @@ func TestPublish(t *testing.T) {
 	for _, ref := range []string{a.addr + "/app:1", a.addr + "/app:latest", b.addr + "/team/app:1"} {
 		moves = append(moves, index.Move{Ref: ref, Descriptor: desc, Raw: raw})
 	}
-	receipts, err := index.Publish(t.Context(), anonymous, moves)
+	receipts, err := anonymous.Publish(t.Context(), moves)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("%d receipts for %d tags", len(receipts), len(moves))
 	}
 	for _, m := range moves {
-		if x, err := index.Pull(t.Context(), anonymous, m.Ref); err != nil || x.Descriptor.Digest != desc.Digest {
+		if x, err := anonymous.Pull(t.Context(), m.Ref); err != nil || x.Descriptor.Digest != desc.Digest {
 			t.Errorf("%s names %s, %v", m.Ref, x.Descriptor.Digest, err)
 		}
 	}
@@ -202,7 +202,7 @@ func TestPublishMovesNothingWhileSomethingIsMissing(t *testing.T) {
 	a, b := newServer(t), newServer(t)
 	old, oldRaw := a.putIndex(t, "app", "linux/amd64")
 	tag := index.Move{Ref: a.addr + "/app:1", Descriptor: old, Raw: oldRaw}
-	if _, err := index.Publish(t.Context(), anonymous, []index.Move{tag}); err != nil {
+	if _, err := anonymous.Publish(t.Context(), []index.Move{tag}); err != nil {
 		t.Fatal(err)
 	}
 	desc, raw := a.putIndex(t, "app", "linux/amd64", "linux/arm64")
@@ -214,14 +214,14 @@ func TestPublishMovesNothingWhileSomethingIsMissing(t *testing.T) {
 		}
 		return false
 	})
-	_, err := index.Publish(ctx, anonymous, []index.Move{
+	_, err := anonymous.Publish(ctx, []index.Move{
 		{Ref: a.addr + "/app:1", Descriptor: desc, Raw: raw}, {Ref: b.addr + "/app:1", Descriptor: desc, Raw: raw},
 	})
 	var te *index.TagError
 	if !errors.As(err, &te) || te.Ref != b.addr+"/app:1" || te.Moved {
 		t.Fatalf("error %v, want one for the second registry's tag", err)
 	}
-	x, err := index.Pull(t.Context(), anonymous, tag.Ref)
+	x, err := anonymous.Pull(t.Context(), tag.Ref)
 	if err != nil || x.Descriptor.Digest != old.Digest {
 		t.Errorf("the tag names %s, %v; it has to stay %s", x.Descriptor.Digest, err, old.Digest)
 	}
@@ -248,7 +248,7 @@ func TestPublishReadsBackUntilItMatches(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		return true
 	})
-	receipts, err := index.Publish(t.Context(), anonymous, []index.Move{{Ref: s.addr + "/app:1", Descriptor: desc, Raw: raw}})
+	receipts, err := anonymous.Publish(t.Context(), []index.Move{{Ref: s.addr + "/app:1", Descriptor: desc, Raw: raw}})
 	if err != nil || len(receipts) != 1 {
 		t.Fatalf("%v, %v", receipts, err)
 	}
@@ -261,7 +261,7 @@ func TestCheckPush(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		if err := index.CheckPush(t.Context(), w.access, "one.test/app:1"); err != nil {
+		if err := w.access.CheckPush(t.Context(), "one.test/app:1"); err != nil {
 			t.Error(err)
 		}
 		for code, want := range map[int]string{
@@ -271,7 +271,7 @@ func TestCheckPush(t *testing.T) {
 			http.StatusServiceUnavailable: "registry one.test refuses a push to team/app: status 503 Service Unavailable",
 		} {
 			w.net.Fault = func(registrytest.Request) *registrytest.Fault { return status(code) }
-			if err := index.CheckPush(t.Context(), w.access, "one.test/team/app"); err == nil || err.Error() != want {
+			if err := w.access.CheckPush(t.Context(), "one.test/team/app"); err == nil || err.Error() != want {
 				t.Errorf("status %d: error %v\nwant %s", code, err, want)
 			}
 		}
@@ -290,20 +290,20 @@ func TestCheckPushRetries(t *testing.T) {
 			}
 			return nil
 		}
-		if err := index.CheckPush(t.Context(), w.access, "one.test/team/app:1"); err != nil {
+		if err := w.access.CheckPush(t.Context(), "one.test/team/app:1"); err != nil {
 			t.Error(err)
 		}
 		w.net.Forget()
 		busyFor = 100
-		err := index.CheckPush(t.Context(), w.access, "one.test/team/app:1")
+		err := w.access.CheckPush(t.Context(), "one.test/team/app:1")
 		if err == nil || !strings.Contains(err.Error(), "refuses a push to team/app: status 429") || len(w.net.Log()) != 6 {
 			t.Errorf("error %v after %d requests", err, len(w.net.Log()))
 		}
 	})
 }
 
-// TestReadArchive reads an index out of a tar archive, and refuses one that is no layout.
-func TestReadArchive(t *testing.T) {
+// TestPullArchive reads an index out of a tar archive, and refuses one that is no layout.
+func TestPullArchive(t *testing.T) {
 	files := map[string][]byte{}
 	add := func(mediaType string, v any) ocispec.Descriptor {
 		b, err := json.Marshal(v)
@@ -322,7 +322,7 @@ func TestReadArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	files["index.json"] = top
-	got, err := index.ReadArchive(t.Context(), writeTar(t, files))
+	got, err := anonymous.Pull(t.Context(), "oci-archive:"+writeTar(t, files))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,11 +330,11 @@ func TestReadArchive(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	delete(files, "blobs/sha256/"+config.Digest.Encoded())
-	if _, err := index.ReadArchive(t.Context(), writeTar(t, files)); err == nil {
+	if _, err := anonymous.Pull(t.Context(), "oci-archive:"+writeTar(t, files)); err == nil {
 		t.Error("a missing config has to be an error")
 	}
 	delete(files, "index.json")
-	if _, err := index.ReadArchive(t.Context(), writeTar(t, files)); err == nil || !strings.Contains(err.Error(), "no index.json") {
+	if _, err := anonymous.Pull(t.Context(), "oci-archive:"+writeTar(t, files)); err == nil || !strings.Contains(err.Error(), "no index.json") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -387,7 +387,7 @@ func TestAmbiguousIndex(t *testing.T) {
 			put("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
 			put("blobs/sha256/"+d.Encoded(), raw)
 			put("index.json", fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, ocispec.MediaTypeImageIndex, d, len(raw)))
-			source, err := index.Open(t.Context(), index.Registry{}, "oci-layout:"+dir)
+			source, err := index.NewClient(index.ClientOptions{}).Open(t.Context(), "oci-layout:"+dir)
 			if err == nil {
 				_ = source.Close()
 				t.Error("it is accepted")

@@ -23,16 +23,6 @@ import (
 // maxArchiveEntries bounds the files of an archive that is read.
 const maxArchiveEntries = 1 << 20
 
-// ReadArchive reads what an OCI image layout in a tar archive holds: the index, and every image's manifest and config.
-// The layout's index.json has to name one thing, under however many names. Layers are skipped.
-func ReadArchive(ctx context.Context, file string) (_ Index, err error) {
-	s, err := Open(ctx, Registry{}, schemeOCIArchive+file)
-	if err != nil {
-		return Index{}, err
-	}
-	return s.Index, s.Close()
-}
-
 // files is a folder of files: one on disk, or what a tar archive holds.
 type files interface {
 	// open returns a file's bytes and its size in bytes. The error of a file that is not there is fs.ErrNotExist.
@@ -70,15 +60,21 @@ func (d folder) open(name string) (io.ReadCloser, int64, error) {
 
 // archive is a tar file and where its entries' bytes are.
 type archive struct {
-	file    *os.File
+	file    *os.File // one without a name, if it came as a stream
 	entries map[string]section
 	links   map[string]string // docker save links layers that are alike
 }
 
 type section struct{ offset, size int64 }
 
-func openArchive(name string) (_ files, err error) {
-	f, err := os.Open(name) //nolint:gosec // the caller names the file
+// openArchive opens an archive. A stream is kept in a temporary file, since what comes first in it is not what is read first.
+func (c *Client) openArchive(ctx context.Context, name string) (_ files, err error) {
+	var f *os.File
+	if name == stream {
+		f, err = c.spool(ctx)
+	} else {
+		f, err = os.Open(name) //nolint:gosec // the caller names the file
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +83,44 @@ func openArchive(name string) (_ files, err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return a, nil
+}
+
+// spool takes a stream up to its end.
+func (c *Client) spool(ctx context.Context) (_ *os.File, err error) {
+	in := c.opt.Stdin
+	if in == nil {
+		in = os.Stdin
+	}
+	f, err := os.CreateTemp("", "manifold-archive-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	if err := os.Remove(f.Name()); err != nil { // it lasts as long as it is open
+		return nil, err
+	}
+	if _, err := io.Copy(f, &untilDone{ctx, in}); err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
+}
+
+// untilDone is a stream that ends with its context.
+type untilDone struct {
+	ctx context.Context //nolint:containedctx // a reader lives as long as its request
+	r   io.Reader
+}
+
+func (u *untilDone) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.Read(p)
 }
 
 func (a *archive) Close() error { return a.file.Close() }

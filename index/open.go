@@ -31,6 +31,10 @@ func split(name string) (scheme, file, choice string) {
 		}
 		scheme, rest = schemeOCIArchive, name
 	}
+	if rest == stream || strings.HasPrefix(rest, stream+":") {
+		_, choice, _ = strings.Cut(rest, ":")
+		return scheme, stream, choice
+	}
 	if exists(rest) {
 		return scheme, rest, ""
 	}
@@ -102,10 +106,10 @@ func (s *Source) Close() error { return s.close() }
 //	docker-archive:FILE        what docker save writes
 //
 // A layout's index.json has to name one thing, under however many names, or the one that is meant has to be said, by its name or its digest:
-// oci-layout:DIR:1.0, oci-layout:DIR@sha256:…, and so for an archive. A file that ends in .tar needs no scheme in front if there is one
+// oci-layout:DIR:1.0, oci-layout:DIR@sha256:…, and so for an archive. The FILE "-" is [ClientOptions.Stdin], kept in a temporary file. A file that ends in .tar needs no scheme in front if there is one
 // of that name. Every byte that is read is checked against its digest.
-func Open(ctx context.Context, r Registry, name string) (*Source, error) {
-	s, err := OpenPartial(ctx, r, name)
+func (c *Client) Open(ctx context.Context, name string) (*Source, error) {
+	s, err := c.OpenPartial(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +136,8 @@ func missing(what string, p platforms.Platform, d ocispec.Descriptor) error {
 }
 
 // OpenPartial is Open for an index that may be broken: an image that the index lists and that is not there is no error, but marked as missing.
-func OpenPartial(ctx context.Context, r Registry, name string) (*Source, error) {
-	s, desc, list, err := openTop(ctx, r, name)
+func (c *Client) OpenPartial(ctx context.Context, name string) (*Source, error) {
+	s, desc, list, err := c.openTop(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -144,16 +148,16 @@ func OpenPartial(ctx context.Context, r Registry, name string) (*Source, error) 
 }
 
 // openTop opens a source without reading what the index lists. Of an archive of docker save, which has no index, the images are returned.
-func openTop(ctx context.Context, r Registry, name string) (_ *Source, top ocispec.Descriptor, list []ocispec.Descriptor, err error) {
+func (c *Client) openTop(ctx context.Context, name string) (_ *Source, top ocispec.Descriptor, list []ocispec.Descriptor, err error) {
 	scheme, file, choice := split(name)
 	var from files
 	switch scheme {
 	case schemeOCILayout:
 		from, err = openFolder(file)
 	case schemeOCIArchive, schemeDockerArchive:
-		from, err = openArchive(file)
+		from, err = c.openArchive(ctx, file)
 	default:
-		s, desc, err := openReference(ctx, r, name)
+		s, desc, err := c.openReference(ctx, name)
 		return s, desc, nil, err
 	}
 	if err != nil {
@@ -177,11 +181,11 @@ func openTop(ctx context.Context, r Registry, name string) (_ *Source, top ocisp
 }
 
 // openReference opens what a registry has under a name.
-func openReference(ctx context.Context, r Registry, ref string) (*Source, ocispec.Descriptor, error) {
+func (c *Client) openReference(ctx context.Context, ref string) (*Source, ocispec.Descriptor, error) {
 	if looksLikeArchive(ref) {
 		return nil, ocispec.Descriptor{}, fmt.Errorf("%s: %w: there is no such file", ref, ErrNotFound)
 	}
-	named, repo, err := r.repository(ref)
+	named, repo, err := c.repository(ref)
 	if err != nil {
 		return nil, ocispec.Descriptor{}, err
 	}

@@ -77,18 +77,12 @@ func (e *TagError) Unwrap() error { return e.Err }
 // index's images included, has been seen in its repository. After each move the tag is read back until it names what
 // it should. The receipts are those of the tags that were read back, also when there is an error, which is the join of
 // a [*TagError] for each tag that was not.
-func Publish(ctx context.Context, r Registry, moves []Move) ([]Receipt, error) {
-	return publish(ctx, r, moves, nil)
-}
-
-// publish is Publish, where seen reports what a repository is known to hold.
-func publish(ctx context.Context, r Registry, moves []Move, seen func(repo string, d digest.Digest) bool) ([]Receipt, error) {
-	r = r.keep()
+func (c *Client) Publish(ctx context.Context, moves []Move) ([]Receipt, error) {
 	ready := make([]error, len(moves))
-	eg, egCtx := errgroup.WithContext(ctx)
+	var eg errgroup.Group
 	for i, m := range moves {
 		eg.Go(func() error {
-			ready[i] = prepare(egCtx, r, m, len(moves) > 1, seen)
+			ready[i] = c.prepare(ctx, m, len(moves) > 1, nil)
 			return nil
 		})
 	}
@@ -97,15 +91,20 @@ func publish(ctx context.Context, r Registry, moves []Move, seen func(repo strin
 		return nil, err
 	}
 	for i, m := range moves {
-		ready[i] = holds(ctx, r, m)
+		ready[i] = c.stands(ctx, m)
 	}
 	if err := tagErrors(moves, ready); err != nil {
 		return nil, err
 	}
+	return c.moveAll(ctx, moves)
+}
+
+// moveAll moves tags, one after the other. One that fails does not keep the others.
+func (c *Client) moveAll(ctx context.Context, moves []Move) ([]Receipt, error) {
 	var receipts []Receipt
 	failed := make([]error, len(moves))
 	for i, m := range moves {
-		if failed[i] = move(ctx, r, m); failed[i] == nil {
+		if failed[i] = c.move(ctx, m); failed[i] == nil {
 			receipts = append(receipts, Receipt{Ref: m.Ref, Digest: m.Descriptor.Digest})
 		}
 	}
@@ -129,9 +128,9 @@ func is[E error](err error) bool {
 }
 
 // prepare waits until a tag's repository holds all that it will name. Of several tags each repository gets the manifest by its digest first,
-// so that one that does not take it is found out before any tag moves.
-func prepare(ctx context.Context, r Registry, m Move, several bool, seen func(string, digest.Digest) bool) error {
-	named, repo, err := r.repository(m.Ref)
+// so that one that does not take it is found out before any tag moves. What is held need not be asked for.
+func (c *Client) prepare(ctx context.Context, m Move, several bool, held map[digest.Digest]bool) error {
+	named, repo, err := c.repository(m.Ref)
 	if err != nil {
 		return err
 	}
@@ -145,7 +144,7 @@ func prepare(ctx context.Context, r Registry, m Move, several bool, seen func(st
 			return err
 		}
 		for _, d := range x.Manifests {
-			if seen == nil || !seen(repo.String(), d.Digest) {
+			if !held[d.Digest] {
 				want = append(want, d.Digest)
 			}
 		}
@@ -170,12 +169,12 @@ func publishable(named reference.Named) error {
 	return nil
 }
 
-// holds checks that the tag names what it should before it is moved.
-func holds(ctx context.Context, r Registry, m Move) error {
+// stands checks that the tag names what it should before it is moved.
+func (c *Client) stands(ctx context.Context, m Move) error {
 	if m.Unless == "" {
 		return nil
 	}
-	now, err := tagged(ctx, r, m.Ref)
+	now, err := c.tagged(ctx, m.Ref)
 	if err != nil {
 		return err
 	}
@@ -186,8 +185,8 @@ func holds(ctx context.Context, r Registry, m Move) error {
 }
 
 // tagged is the digest that a tag names, or noTag.
-func tagged(ctx context.Context, r Registry, ref string) (string, error) {
-	named, repo, err := r.repository(ref)
+func (c *Client) tagged(ctx context.Context, ref string) (string, error) {
+	named, repo, err := c.repository(ref)
 	if err != nil {
 		return "", err
 	}
@@ -200,8 +199,8 @@ func tagged(ctx context.Context, r Registry, ref string) (string, error) {
 
 // Await waits until the registry can read what ref names, for at most 30 seconds: some registries answer 404 for a while
 // after they took a push.
-func Await(ctx context.Context, r Registry, ref string) error {
-	named, repo, err := r.repository(ref)
+func (c *Client) Await(ctx context.Context, ref string) error {
+	named, repo, err := c.repository(ref)
 	if err != nil {
 		return err
 	}
@@ -233,8 +232,8 @@ func await(ctx context.Context, repo *registry.Repository, object string) error 
 }
 
 // move puts the manifest under the tag, and reads the tag until it names the manifest.
-func move(ctx context.Context, r Registry, m Move) error {
-	named, repo, err := r.repository(m.Ref)
+func (c *Client) move(ctx context.Context, m Move) error {
+	named, repo, err := c.repository(m.Ref)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/remotes"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/internal/ocijson"
@@ -19,16 +18,16 @@ import (
 )
 
 const (
-	// parallelRequests bounds the requests for small things that are under way at once.
+	// parallelRequests bounds the requests for small things that one call has under way at once; the client has a bound for all of them.
 	parallelRequests = 48
 	// fetchWait bounds how long reading one manifest or config may take.
 	fetchWait = 5 * time.Minute
 )
 
-// Pull reads what a reference names, in a registry or elsewhere (see [Open]): the index, and every image's manifest and config. Layers are not
+// Pull reads what a reference names, in a registry or elsewhere (see [Client.Open]): the index, and every image's manifest and config. Layers are not
 // read. Every byte is checked against its digest.
-func Pull(ctx context.Context, r Registry, ref string) (Index, error) {
-	s, err := Open(ctx, r, ref)
+func (c *Client) Pull(ctx context.Context, ref string) (Index, error) {
+	s, err := c.Open(ctx, ref)
 	if err != nil {
 		return Index{}, err
 	}
@@ -121,7 +120,11 @@ func (s *Source) manifest(ctx context.Context, desc ocispec.Descriptor) ([]byte,
 	if ok {
 		return raw, nil
 	}
-	raw, err := fetch(ctx, s, desc)
+	from := s.Fetch
+	if s.repo != nil {
+		from = s.repo.FetchSmall
+	}
+	raw, err := fetch(ctx, from, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +135,7 @@ func (s *Source) manifest(ctx context.Context, desc ocispec.Descriptor) ([]byte,
 }
 
 // fetch reads a blob or manifest whole, within maxManifest, and checks size and digest.
-func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ []byte, err error) {
+func fetch(ctx context.Context, f func(context.Context, ocispec.Descriptor) (io.ReadCloser, error), desc ocispec.Descriptor) (_ []byte, err error) {
 	if desc.Size > maxManifest {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d are accepted for a %s", desc.Digest, desc.Size, int64(maxManifest), desc.MediaType)
 	}
@@ -141,7 +144,7 @@ func fetch(ctx context.Context, f remotes.Fetcher, desc ocispec.Descriptor) (_ [
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchWait)
 	defer cancel()
-	rc, err := f.Fetch(ctx, desc)
+	rc, err := f(ctx, desc)
 	if err != nil {
 		return nil, contentError(desc, err)
 	}

@@ -74,7 +74,7 @@ func (s *Source) referrersOf(ctx context.Context, d digest.Digest) ([]ocispec.De
 		if err != nil {
 			return nil, err
 		}
-		if p, err := newParcel(s, entry, raw); err == nil && p.subject == d {
+		if p, err := newArtifact(s, entry, raw); err == nil && p.subject == d {
 			out = append(out, entry)
 		}
 	}

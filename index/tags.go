@@ -9,7 +9,7 @@ import (
 
 // Tags lists the tags of a repository ("ghcr.io/app/app"), as its registry orders them. Nil never means none: an empty list does. A repository that the registry does not
 // know is [ErrNotFound]; a name with a tag or a digest is an error.
-func Tags(ctx context.Context, r Registry, name string) ([]string, error) {
+func (c *Client) Tags(ctx context.Context, name string) ([]string, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
 		return nil, fmt.Errorf("invalid repository %q: %w", withoutUser(name), err)
@@ -17,7 +17,7 @@ func Tags(ctx context.Context, r Registry, name string) ([]string, error) {
 	if !reference.IsNameOnly(named) {
 		return nil, fmt.Errorf("%s: it is a repository's tags that are listed: leave out the tag or digest", name)
 	}
-	repo, err := r.client().Repository(named)
+	repo, err := c.reg.Repository(named)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 type world struct {
 	net      *registrytest.Network
 	one, two *registrytest.Registry
-	access   index.Registry
+	access   *index.Client
 	old      digest.Digest
 
 	mu      sync.Mutex
@@ -36,10 +36,10 @@ func newWorld() *world {
 	w := &world{net: registrytest.NewNetwork(), one: registrytest.NewRegistry(), two: registrytest.NewRegistry(), allowed: map[digest.Digest]bool{}}
 	w.net.Add("one.test", w.one)
 	w.net.Add("two.test", w.two)
-	w.access = index.Registry{
+	w.access = index.NewClient(index.ClientOptions{
 		Credentials: func(string) (string, string, error) { return "", "", nil }, CertsDirs: []string{}, Transport: w.net,
 		PlainHTTP: func(string) (bool, error) { return true, nil },
-	}
+	})
 	d := putIndexOf(w.one, "app", "1.0", "the old one", "linux/amd64")
 	w.old, w.last = d, d
 	w.allowed[d] = true
@@ -112,7 +112,7 @@ func (j job) run(ctx context.Context, w *world) (_ []index.Receipt, err error) {
 	for _, s := range j.sources {
 		c.Members = append(c.Members, index.Member{Source: s})
 	}
-	d, err := index.Compose(ctx, w.access, c)
+	d, err := w.access.Compose(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -154,7 +154,7 @@ func TestFiveDoorsRefuse(t *testing.T) {
 // contents lists an index's digest and what it holds.
 func contents(t *testing.T, ref string) []string {
 	t.Helper()
-	x, err := index.Pull(t.Context(), index.Registry{}, ref)
+	x, err := index.NewClient(index.ClientOptions{}).Pull(t.Context(), ref)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func readByAll(t *testing.T, sb *sandbox.Sandbox, tools, ref string) {
 // entries are the images of an index, in canonical order: what tools agree about.
 func entries(t *testing.T, ref string) []ocispec.Descriptor {
 	t.Helper()
-	x, err := index.Pull(t.Context(), index.Registry{}, ref)
+	x, err := index.NewClient(index.ClientOptions{}).Pull(t.Context(), ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestFlattenLikeBuildx(t *testing.T) {
 	if diff := gocmp.Diff(entries(t, sb.Ref("buildx:1")), entries(t, sb.Ref("manifold:1"))); diff != "" {
 		t.Errorf("(-buildx +ours)\n%s", diff)
 	}
-	x, err := index.Pull(t.Context(), index.Registry{}, sb.Ref("manifold:1"))
+	x, err := index.NewClient(index.ClientOptions{}).Pull(t.Context(), sb.Ref("manifold:1"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func printPlatforms(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: platforms REF")
 	}
-	x, err := index.Pull(context.Background(), index.Registry{}, args[0])
+	x, err := index.NewClient(index.ClientOptions{}).Pull(context.Background(), args[0])
 	ts.Check(err)
 	for _, image := range x.Images {
 		raw, err := json.Marshal(image.Descriptor.Platform)

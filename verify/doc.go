@@ -1,6 +1,6 @@
 // Package verify answers one question: is this image really for that platform?
 //
-//	report, err := verify.Image(ctx, provider, manifest, verify.Want{Platform: arm64})
+//	report, err := verify.NewReader(fetcher).Image(ctx, manifest, verify.Want{Platform: arm64})
 //	fmt.Println(report.Verdict, report.Refused) // refused [/usr/local/bin/app is for amd64]
 //
 // It reads the final root filesystem, as the layers leave it, and the image's config, and compares what the config says, what the

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"sync"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -37,28 +36,6 @@ type Fetcher interface {
 	Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// provider makes a Fetcher of containerd's content.Provider.
-type provider struct{ content.Provider }
-
-// Fetch opens the whole blob.
-func (p provider) Fetch(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	ra, err := p.ReaderAt(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	return readerAt{content.NewReader(ra), ra}, nil
-}
-
-type readerAt struct {
-	io.Reader
-	io.Closer
-}
-
-// Image verifies one image: its manifest's config and layers are read and their digests checked.
-func Image(ctx context.Context, p content.Provider, manifest ocispec.Descriptor, want Want) (Report, error) {
-	return NewReader(provider{p}).Image(ctx, manifest, want)
-}
-
 // FS verifies a root filesystem that is unpacked. Links are followed within it, so root should implement [fs.ReadLinkFS], as
 // [os.DirFS] does; entries of its directories that have a method ReadLink() (string, error) themselves are asked instead. Several files are
 // read at once. Want.Likely means nothing elsewhere.
@@ -79,7 +56,7 @@ type Reader struct {
 // NewReader returns a Reader that takes blobs from a Fetcher. It may be used by several goroutines at once.
 func NewReader(from Fetcher) *Reader { return &Reader{from: from, layers: newLayers()} }
 
-// Image verifies one image.
+// Image verifies one image: its manifest's config and layers are read and their digests checked.
 func (r *Reader) Image(ctx context.Context, manifest ocispec.Descriptor, want Want) (Report, error) {
 	var m ocispec.Manifest
 	if err := r.readJSON(ctx, manifest, func(dt []byte) error { return ocijson.Manifest(dt, manifest.MediaType, &m) }); err != nil {

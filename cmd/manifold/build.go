@@ -59,7 +59,7 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	if err := f.local(&r, node); err != nil {
 		return err
 	}
-	b := builder.Builder{Node: node, Registry: f.registry(), CacheDir: cacheDir(), Program: ownProgram(), Accelerator: accelerator()}
+	b := builder.Builder{Node: node, Registry: f.client(s), CacheDir: cacheDir(), Program: ownProgram(), Accelerator: accelerator()}
 	var result builder.Result
 	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
 		r.Progress = progress

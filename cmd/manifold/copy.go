@@ -38,7 +38,7 @@ func copyCommand(s streams) *cobra.Command {
 			}
 			err = showTransfers(cmd.Context(), s, mode, func(p index.Progress) (err error) {
 				req.Progress = p
-				out, err = index.Copy(cmd.Context(), r.registry(), req)
+				out, err = r.client(s).Copy(cmd.Context(), req)
 				return err
 			})
 			if err != nil {

@@ -105,8 +105,9 @@ func (f *createFlags) run(ctx context.Context, s streams, args []string) error {
 	if err != nil {
 		return err
 	}
+	client := f.client(s)
 	for try := 1; ; try++ {
-		err := f.attempt(ctx, s, names, c)
+		err := f.attempt(ctx, s, client, names, c)
 		if !errors.Is(err, index.ErrMoved) || c.Base == "" || f.ifDigest != "" || try == maxAttempts {
 			return err
 		}
@@ -115,8 +116,8 @@ func (f *createFlags) run(ctx context.Context, s streams, args []string) error {
 }
 
 // attempt makes and publishes the index once.
-func (f *createFlags) attempt(ctx context.Context, s streams, names []string, c index.Composition) (err error) {
-	draft, err := index.Compose(ctx, f.registry(), c)
+func (f *createFlags) attempt(ctx context.Context, s streams, client *index.Client, names []string, c index.Composition) (err error) {
+	draft, err := client.Compose(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func doctorCommand(s streams) *cobra.Command {
 			"The exit code is 0 only if nothing is broken.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := index.Doctor(cmd.Context(), r.registry(), args[0])
+			d, err := r.client(s).Doctor(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

@@ -73,7 +73,7 @@ func (f *inspectFlags) run(ctx context.Context, s streams, ref string) (err erro
 			return err
 		}
 	}
-	source, err := index.OpenPartial(ctx, f.registry(), ref)
+	source, err := f.client(s).OpenPartial(ctx, ref)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,11 @@ func (f *registryFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.trusted, "trusted-host", nil, "host at a private address that a registry may send us to, for example its storage")
 }
 
-func (f *registryFlags) registry() index.Registry {
-	r := index.Registry{Insecure: f.insecure, CertsDirs: slices.Clone(f.certsDirs), Trusted: slices.Clone(f.trusted)}
+// client is the one of the command.
+func (f *registryFlags) client(s streams) *index.Client {
+	opt := index.ClientOptions{Stdout: s.out, Insecure: f.insecure, CertsDirs: slices.Clone(f.certsDirs), Trusted: slices.Clone(f.trusted)}
 	if f.plainHTTP {
-		r.PlainHTTP = func(string) (bool, error) { return true, nil }
+		opt.PlainHTTP = func(string) (bool, error) { return true, nil }
 	}
-	return r
+	return index.NewClient(opt)
 }

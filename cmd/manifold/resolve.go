@@ -43,7 +43,7 @@ func resolveCommand(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			source, err := index.OpenPartial(cmd.Context(), r.registry(), args[0])
+			source, err := r.client(s).OpenPartial(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

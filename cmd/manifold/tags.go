@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
-
-	"github.com/manifold-build/manifold/index"
 )
 
 // tagList is what "manifold tags --format json" prints.
@@ -23,7 +21,7 @@ func tagsCommand(s streams) *cobra.Command {
 		Long:  "List the tags of a repository, one in a line, as its registry orders them. All pages of the list are read.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			tags, err := index.Tags(cmd.Context(), r.registry(), args[0])
+			tags, err := r.client(s).Tags(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}

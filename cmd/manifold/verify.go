@@ -47,8 +47,9 @@ func verifyCommand(s streams) *cobra.Command {
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var all []verified
+			client := f.client(s)
 			for _, ref := range args {
-				some, err := f.verify(cmd.Context(), ref)
+				some, err := f.verify(cmd.Context(), client, ref)
 				if err != nil {
 					return err
 				}
@@ -68,12 +69,12 @@ func verifyCommand(s streams) *cobra.Command {
 }
 
 // verify checks the images that one name stands for.
-func (f verifyFlags) verify(ctx context.Context, ref string) (_ []verified, err error) {
+func (f verifyFlags) verify(ctx context.Context, client *index.Client, ref string) (_ []verified, err error) {
 	wanted, err := platforms.ParseList(strings.Join(f.platforms, ","))
 	if err != nil {
 		return nil, err
 	}
-	source, err := index.Open(ctx, f.registry(), ref)
+	source, err := client.Open(ctx, ref)
 	if err != nil {
 		return nil, err
 	}

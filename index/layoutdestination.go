@@ -1,7 +1,6 @@
 package index
 
 import (
-	"archive/tar"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -18,38 +17,91 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/manifold-build/manifold/internal/registry"
 )
 
-// layoutSink is an OCI image layout in a folder. What a transfer that broke off has left is taken up again.
-type layoutSink struct {
-	dir   string
-	ship  shipment
-	bytes *semaphore.Weighted
-	lock  *flock.Flock // nil until begin
+// layoutDestination is an OCI image layout in a folder. What a transfer that broke off has left is taken up again.
+type layoutDestination struct {
+	client *Client
+	dir    string
+	what   publication
+	names  []layoutName
+	lock   *flock.Flock // nil until begin
 
 	mu        sync.Mutex
 	referrers []ocispec.Descriptor
 }
 
+// layoutName is a name within a layout or an archive: as it was written, the name there, and [Move.Unless].
+type layoutName struct{ ref, tag, unless string }
+
+// stands checks that a name stands for what it should before it moves, as [Client.stands] does for tags. now is what it stands for.
+func (n layoutName) stands(now func(tag string) (string, error)) error {
+	if n.unless == "" {
+		return nil
+	}
+	have, err := now(n.tag)
+	if err == nil && have != n.unless {
+		err = fmt.Errorf("%w: %s, not %s", ErrMoved, have, n.unless)
+	}
+	if err != nil {
+		return &TagError{Ref: n.ref, Err: err}
+	}
+	return nil
+}
+
 // partDir is the folder of a layout for blobs that are not whole; containerd's content store has the same.
 const partDir = "ingest"
 
-func newLayoutSink(dir string, s shipment) (*layoutSink, error) {
+func newLayoutDestination(c *Client, dir string, what publication) (*layoutDestination, error) {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("%s is a file; an archive is written with %s", dir, schemeOCIArchive)
 	}
-	return &layoutSink{dir: dir, ship: s, bytes: semaphore.NewWeighted(parallelBlobs)}, nil
+	return &layoutDestination{client: c, dir: dir, what: what}, nil
 }
+
+// String is the folder.
+func (d *layoutDestination) String() string { return d.dir }
+
+func (d *layoutDestination) refs() []string { return refsOf(d.names) }
+
+func refsOf(names []layoutName) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = n.ref
+	}
+	return out
+}
+
+func tagsOf(names []layoutName) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = n.tag
+	}
+	return out
+}
+
+// receiptsOf are those of names that all stand for one thing now; a failure is the first one's.
+func receiptsOf(names []layoutName, what publication, err error) ([]Receipt, error) {
+	if err != nil {
+		return nil, &TagError{Ref: names[0].ref, Err: err}
+	}
+	out := make([]Receipt, len(names))
+	for i, n := range names {
+		out[i] = Receipt{Ref: n.ref, Digest: what.desc.Digest}
+	}
+	return out, nil
+}
+
+func (d *layoutDestination) parallel() int { return parallelRequests }
 
 // lockPause is how long to wait before a layout that another process writes is looked at again.
 const lockPause = 100 * time.Millisecond
 
-// begin keeps other writers out of the layout until end.
-func (l *layoutSink) begin(ctx context.Context) error {
-	dir := filepath.Join(l.dir, partDir)
+// begin keeps other writers out of the layout until abort.
+func (d *layoutDestination) begin(ctx context.Context) error {
+	dir := filepath.Join(d.dir, partDir)
 	for {
 		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secret
 			return err
@@ -59,13 +111,13 @@ func (l *layoutSink) begin(ctx context.Context) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // the one before has cleaned up
 			}
-			return fmt.Errorf("%s is being written to: %w", l.dir, err)
+			return fmt.Errorf("%s is being written to: %w", d.dir, err)
 		}
 		// The one before may have removed the file that was waited for.
 		held, err := lock.Stat()
 		now, nowErr := os.Stat(lock.Path())
 		if err == nil && nowErr == nil && os.SameFile(held, now) {
-			l.lock = lock
+			d.lock = lock
 			return nil
 		}
 		if err := lock.Unlock(); err != nil {
@@ -74,25 +126,26 @@ func (l *layoutSink) begin(ctx context.Context) error {
 	}
 }
 
-// end lets other writers in.
-func (l *layoutSink) end() error {
-	if l.lock == nil {
+// abort lets other writers in. What is there of blobs stays.
+func (d *layoutDestination) abort() error {
+	if d.lock == nil {
 		return nil
 	}
-	err := errors.Join(removeIfThere(l.lock.Path()), l.lock.Unlock())
-	_ = os.Remove(filepath.Join(l.dir, partDir)) // if nothing is left there to be taken up
+	err := errors.Join(removeIfThere(d.lock.Path()), d.lock.Unlock())
+	_ = os.Remove(filepath.Join(d.dir, partDir)) // if nothing is left there to be taken up
 	return err
 }
 
-func (l *layoutSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
-	if err := l.bytes.Acquire(ctx, 1); err != nil {
+func (d *layoutDestination) put(ctx context.Context, desc ocispec.Descriptor, a artifact, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
+	release, err := d.client.reg.Blob(ctx)
+	if err != nil {
 		return "", err
 	}
-	defer l.bytes.Release(1)
+	defer release()
 	how := howExists
-	err := l.write(desc, func(offset int64) (io.ReadCloser, error) {
+	err = d.write(desc, func(offset int64) (io.ReadCloser, error) {
 		how = howCopied
-		rc, err := p.open(ctx, desc, offset)
+		rc, err := a.open(ctx, desc, offset)
 		if err != nil {
 			return nil, err
 		}
@@ -101,22 +154,31 @@ func (l *layoutSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel
 	return how, err
 }
 
-func (l *layoutSink) manifest(_ context.Context, p parcel) error {
-	if p.subject != "" {
-		l.mu.Lock()
-		l.referrers = append(l.referrers, withArtifactType(p))
-		l.mu.Unlock()
+func (d *layoutDestination) putManifest(_ context.Context, a artifact) error {
+	if a.subject != "" {
+		d.mu.Lock()
+		d.referrers = append(d.referrers, withArtifactType(a))
+		d.mu.Unlock()
 	}
-	return l.write(p.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(p.raw[offset:]), nil })
+	return d.write(a.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(a.raw[offset:]), nil })
+}
+
+func (d *layoutDestination) holds(context.Context) error {
+	for _, n := range d.names {
+		if err := n.stands(d.now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write writes a blob, on from where an earlier try stopped. It gets its name when it is whole and its digest is right.
-func (l *layoutSink) write(desc ocispec.Descriptor, open func(int64) (io.ReadCloser, error)) error {
-	name := filepath.Join(l.dir, filepath.FromSlash(blobPath(desc)))
+func (d *layoutDestination) write(desc ocispec.Descriptor, open func(int64) (io.ReadCloser, error)) error {
+	name := filepath.Join(d.dir, filepath.FromSlash(blobPath(desc)))
 	if info, err := os.Stat(name); err == nil && info.Size() == desc.Size {
 		return nil
 	}
-	part := filepath.Join(l.dir, partDir, desc.Digest.Algorithm().String()+"-"+desc.Digest.Encoded())
+	part := filepath.Join(d.dir, partDir, desc.Digest.Algorithm().String()+"-"+desc.Digest.Encoded())
 	for _, dir := range []string{filepath.Dir(name), filepath.Dir(part)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // images are no secret
 			return err
@@ -166,34 +228,38 @@ func fill(f *os.File, desc ocispec.Descriptor, open func(int64) (io.ReadCloser, 
 	return offset == desc.Size && sum.Verified(), errors.Join(f.Truncate(offset), f.Sync())
 }
 
-// finish lists the shipment in index.json under its names.
-func (l *layoutSink) finish(tags []string) error {
-	if err := l.write(l.ship.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(l.ship.raw[offset:]), nil }); err != nil {
+// finish lists the publication in index.json under its names.
+func (d *layoutDestination) finish(context.Context) ([]Receipt, error) {
+	return receiptsOf(d.names, d.what, d.list())
+}
+
+func (d *layoutDestination) list() error {
+	if err := d.write(d.what.desc, func(offset int64) (io.ReadCloser, error) { return readerOf(d.what.raw[offset:]), nil }); err != nil {
 		return err
 	}
-	have, err := l.entries()
+	have, err := d.entries()
 	if err != nil {
 		return err
 	}
-	raw, err := json.Marshal(layoutIndex(have, l.ship.desc, tags, l.referrers))
+	raw, err := json.Marshal(layoutIndex(have, d.what.desc, tagsOf(d.names), d.referrers))
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(l.dir, ocispec.ImageLayoutFile), layoutFile); err != nil {
+	if err := replaceFile(filepath.Join(d.dir, ocispec.ImageLayoutFile), layoutFile); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(l.dir, ocispec.ImageIndexFile), raw)
+	return replaceFile(filepath.Join(d.dir, ocispec.ImageIndexFile), raw)
 }
 
 // entries is what the layout's index.json lists, nothing if there is none.
-func (l *layoutSink) entries() (_ []ocispec.Descriptor, err error) {
-	if _, err := os.Stat(filepath.Join(l.dir, ocispec.ImageIndexFile)); err != nil {
+func (d *layoutDestination) entries() (_ []ocispec.Descriptor, err error) {
+	if _, err := os.Stat(filepath.Join(d.dir, ocispec.ImageIndexFile)); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
 		return nil, err
 	}
-	root, err := openFolder(l.dir)
+	root, err := openFolder(d.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -202,11 +268,11 @@ func (l *layoutSink) entries() (_ []ocispec.Descriptor, err error) {
 }
 
 // now is the digest that a name stands for, or noTag.
-func (l *layoutSink) now(tag string) (string, error) {
-	have, err := l.entries()
-	for _, d := range have {
-		if d.Annotations[ocispec.AnnotationRefName] == tag && d.ArtifactType == "" {
-			return d.Digest.String(), err
+func (d *layoutDestination) now(tag string) (string, error) {
+	have, err := d.entries()
+	for _, entry := range have {
+		if entry.Annotations[ocispec.AnnotationRefName] == tag && entry.ArtifactType == "" {
+			return entry.Digest.String(), err
 		}
 	}
 	return noTag, err
@@ -238,14 +304,14 @@ func layoutIndex(have []ocispec.Descriptor, desc ocispec.Descriptor, tags []stri
 }
 
 // withArtifactType is a referrer's descriptor, with the type by which a layout's reader tells it from an image (image-spec, "artifactType").
-func withArtifactType(p parcel) ocispec.Descriptor {
-	d := p.desc
+func withArtifactType(a artifact) ocispec.Descriptor {
+	d := a.desc
 	if d.ArtifactType == "" {
 		var m struct {
 			ArtifactType string             `json:"artifactType"`
 			Config       ocispec.Descriptor `json:"config"`
 		}
-		if json.Unmarshal(p.raw, &m) == nil {
+		if json.Unmarshal(a.raw, &m) == nil {
 			if d.ArtifactType = m.ArtifactType; d.ArtifactType == "" {
 				d.ArtifactType = m.Config.MediaType
 			}
@@ -271,93 +337,4 @@ func removeIfThere(name string) error {
 		return err
 	}
 	return nil
-}
-
-// archiveSink is an OCI image layout in a tar archive. It appears under its name when it is complete.
-type archiveSink struct {
-	name string
-	part string
-	ship shipment
-
-	mu        sync.Mutex // an archive is written one entry after the other
-	file      *os.File
-	tar       *tar.Writer
-	referrers []ocispec.Descriptor
-}
-
-func newArchiveSink(name string, s shipment) (*archiveSink, error) {
-	part := name + "." + rand.Text()[:8] + ".part"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) //nolint:gosec // the umask decides, as for any output
-	if err != nil {
-		return nil, err
-	}
-	return &archiveSink{name: name, part: part, ship: s, file: f, tar: tar.NewWriter(f)}, nil
-}
-
-func (a *archiveSink) blob(ctx context.Context, desc ocispec.Descriptor, p parcel, seen func(io.ReadCloser, int64) io.ReadCloser) (string, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	rc, err := p.open(ctx, desc, 0)
-	if err != nil {
-		return "", err
-	}
-	rc = checked(rc, desc)
-	return howCopied, errors.Join(a.write(blobPath(desc), desc.Size, seen(rc, 0)), rc.Close())
-}
-
-func blobPath(desc ocispec.Descriptor) string {
-	return "blobs/" + desc.Digest.Algorithm().String() + "/" + desc.Digest.Encoded()
-}
-
-// write adds a file. Its time is the epoch, so that the same content makes the same archive.
-func (a *archiveSink) write(name string, size int64, content io.Reader) error {
-	if err := a.tar.WriteHeader(&tar.Header{Name: name, Size: size, Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
-		return err
-	}
-	n, err := io.Copy(a.tar, content)
-	if err == nil && n != size {
-		err = fmt.Errorf("%s has %d bytes, not %d", name, n, size)
-	}
-	return err
-}
-
-func (a *archiveSink) manifest(_ context.Context, p parcel) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p.subject != "" {
-		a.referrers = append(a.referrers, withArtifactType(p))
-	}
-	return a.write(blobPath(p.desc), int64(len(p.raw)), readerOf(p.raw))
-}
-
-func (a *archiveSink) finish(tags []string) error {
-	slices.SortFunc(a.referrers, compareDigests)
-	top, err := json.Marshal(layoutIndex(nil, a.ship.desc, tags, a.referrers))
-	if err != nil {
-		return err
-	}
-	err = errors.Join(
-		a.write(blobPath(a.ship.desc), int64(len(a.ship.raw)), readerOf(a.ship.raw)),
-		a.write(ocispec.ImageIndexFile, int64(len(top)), readerOf(top)),
-		a.write(ocispec.ImageLayoutFile, int64(len(layoutFile)), readerOf(layoutFile)),
-		a.tar.Close(), a.file.Sync(), a.file.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(a.part, a.name); err != nil {
-		return err
-	}
-	a.part = ""
-	return nil
-}
-
-func (a *archiveSink) abort() error {
-	if a.part == "" {
-		return nil
-	}
-	_ = a.file.Close() // perhaps it is closed
-	return removeIfThere(a.part)
 }

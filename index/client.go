@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -13,9 +14,9 @@ import (
 	"github.com/manifold-build/manifold/internal/registry"
 )
 
-// Registry is how registries are reached. The zero value uses Docker's credentials and TLS everywhere but on
+// ClientOptions are how registries are reached. The zero value uses Docker's credentials and TLS everywhere but on
 // loopback, where plain http is spoken as Docker does.
-type Registry struct {
+type ClientOptions struct {
 	// Credentials returns the user name and the password for a host, or an empty user name and an identity token.
 	// Both empty means anonymous. Nil means what "docker login" stored, credential helpers included, or else "podman login".
 	Credentials func(host string) (user, secret string, err error)
@@ -28,40 +29,46 @@ type Registry struct {
 	// configuration: mirrors, certificates, headers), or with *.crt, *.cert and *.key as Docker has them. The first that has one counts.
 	// Nil means certs.d of containerd and of Docker, the user's before the machine's; empty means none.
 	CertsDirs []string
-	// Trusted are hosts, with their port if they have one, that a registry may send requests on to although they are at private addresses.
+	// Trusted are hosts, with their port if the registry gives one, that a registry may send requests on to although they are at private addresses.
 	Trusted []string
-	// Transport is what every request goes through; nil means the network.
+	// Transport is what every request goes through; nil means the network. It is held to the same rules as the network's own: where its connections lead is seen by
+	// net/http/httptrace, so a transport that makes none, or does not pass the traces on, is trusted to check by itself.
 	Transport http.RoundTripper
-
-	kept *registry.Client // used in place of a new one
+	// Stdin is what an archive called "-" is read from, Stdout what one is written to; nil means the process's.
+	Stdin  io.Reader
+	Stdout io.Writer
 }
 
-// keep returns a registry whose connections and tokens are used again from call to call.
-func (r Registry) keep() Registry {
-	r.kept = r.client()
-	return r
+// Client reaches registries. Tokens and connections belong to it, and the limits of what is under way at once: 48 requests for small things, 6 blobs whose bytes are brought. One is
+// meant to serve a whole run; several goroutines may use it.
+type Client struct {
+	opt ClientOptions
+	reg *registry.Client
 }
 
-func (r Registry) client() *registry.Client {
-	if r.kept != nil {
-		return r.kept
+// NewClient returns a client. Nothing is asked of any registry before a method needs it.
+func NewClient(opt ClientOptions) *Client {
+	c := &Client{opt: opt}
+	credentials := opt.Credentials
+	if credentials == nil {
+		credentials = storedCredentials
 	}
-	opt := registry.Options{
-		Credentials: r.Credentials, PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, CertsDirs: r.CertsDirs, Trusted: r.Trusted, Transport: r.Transport,
-	}
-	if opt.Credentials == nil {
-		opt.Credentials = storedCredentials
-	}
-	return registry.New(opt)
+	c.reg = registry.New(registry.Options{
+		Credentials: credentials, PlainHTTP: opt.PlainHTTP, Insecure: opt.Insecure, CertsDirs: opt.CertsDirs, Trusted: opt.Trusted, Transport: opt.Transport,
+	})
+	return c
 }
+
+// Options returns what the client was made with.
+func (c *Client) Options() ClientOptions { return c.opt }
 
 // repository finds the repository of a reference.
-func (r Registry) repository(ref string) (reference.Named, *registry.Repository, error) {
+func (c *Client) repository(ref string) (reference.Named, *registry.Repository, error) {
 	named, err := ParseReference(ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	repo, err := r.client().Repository(named)
+	repo, err := c.reg.Repository(named)
 	return named, repo, err
 }
 
@@ -100,8 +107,8 @@ func withoutUser(ref string) string {
 
 // CheckPush finds out, before anything is built, whether ref's repository can be pushed to: it begins an upload and
 // takes it back. Nothing is stored. The error names registry and repository and says what to do.
-func CheckPush(ctx context.Context, r Registry, ref string) error {
-	_, repo, err := r.repository(ref)
+func (c *Client) CheckPush(ctx context.Context, ref string) error {
+	_, repo, err := c.repository(ref)
 	if err != nil {
 		return err
 	}
