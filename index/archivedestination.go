@@ -21,6 +21,12 @@ import (
 // stream is what an archive is called that is read from standard input, or written to standard output.
 const stream = "-"
 
+// IsStream reports whether a name is that of an archive which is read from standard input, or written to standard output.
+func IsStream(name string) bool {
+	scheme, file, _ := split(name)
+	return scheme != "" && file == stream
+}
+
 // archiveDestination is an OCI image layout in a tar archive, for docker save's format with a manifest.json beside it. It appears under its name when it is complete.
 type archiveDestination struct {
 	client *Client

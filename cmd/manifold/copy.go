@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,8 @@ func copyCommand(s streams) *cobra.Command {
 		Short: "Copy an index or an image between registries, layouts and archives",
 		Long: "Copy an index or an image, with its attestations and what refers to it (signatures, SBOMs), byte for byte.\n\n" +
 			"SOURCE is a reference in a registry, oci-layout:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE; NAME is a tag in a registry,\n" +
-			"oci-layout:DIR[:NAME] or oci-archive:FILE[:NAME]. What is there already is not sent again: a copy that broke off goes on\n" +
+			"oci-layout:DIR[:NAME], oci-archive:FILE[:NAME] or, for one image, docker-archive:FILE[:NAME]. FILE may be \"-\": standard input and output.\n" +
+			"What is there already is not sent again: a copy that broke off goes on\n" +
 			"where it stopped. The names move last.",
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,8 +46,12 @@ func copyCommand(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			result := s.out
+			if slices.ContainsFunc(req.Names, index.IsStream) {
+				result = s.err // standard output carries the archive
+			}
 			if form == formatJSON {
-				return printJSON(s.out, out)
+				return printJSON(result, out)
 			}
 			for _, note := range out.Notes {
 				fmt.Fprintln(s.err, "note:", printable(note))
@@ -59,7 +65,7 @@ func copyCommand(s streams) *cobra.Command {
 					out.Descriptor.Digest, out.Manifests, out.Referrers, out.Blobs, size(out.Size), tags)
 			}
 			for _, t := range out.Tags {
-				fmt.Fprintln(s.out, pinned(t))
+				fmt.Fprintln(result, pinned(t))
 			}
 			return nil
 		},
