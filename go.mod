@@ -3,7 +3,6 @@ module github.com/manifold-build/manifold
 go 1.26.8
 
 require (
-	github.com/agext/levenshtein v1.2.3
 	github.com/containerd/containerd/v2 v2.4.2
 	github.com/containerd/errdefs v1.0.0
 	github.com/containerd/platforms v1.0.0-rc.5
@@ -32,7 +31,10 @@ require (
 	mvdan.cc/sh/v3 v3.14.1
 )
 
-require github.com/containerd/log/otel v0.1.0 // indirect
+require (
+	github.com/agext/levenshtein v1.2.3 // indirect
+	github.com/containerd/log/otel v0.1.0 // indirect
+)
 
 require (
 	github.com/Microsoft/go-winio v0.6.3-0.20251027160822-ad3df93bed29 // indirect

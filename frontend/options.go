@@ -9,10 +9,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"github.com/distribution/reference"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/internal/nearest"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -182,10 +182,8 @@ func (s setting) named(name string) (setting, bool, error) {
 }
 
 func suggestOption(name string) string {
-	for _, o := range optionNames {
-		if levenshtein.Distance(name, o, nil) <= 2 {
-			return fmt.Sprintf(", did you mean %q?", o)
-		}
+	if o := nearest.Name(name, optionNames); o != "" {
+		return fmt.Sprintf(", did you mean %q?", o)
 	}
 	return "."
 }

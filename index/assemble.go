@@ -69,7 +69,7 @@ type AssembleOptions struct {
 // Assemble makes an index of images. Their order does not matter: entries are sorted by operating system, architecture, variant, OS version,
 // OS features and digest, the lower variant first, since what takes the first entry of its architecture has to be able to run it; then
 // come the attestations, in the order of what they attest. An entry is the image's descriptor, with the image's platform if it names none. An image
-// given twice is one entry. Two images for one platform are an error, unless they differ in OS version or features.
+// given twice is one entry. Two images for one platform are an error, unless they differ in OS version or features, or one is the other's twin, compressed with zstd: see [Image.IsTwin].
 func Assemble(list []Image, opt AssembleOptions) (Index, error) {
 	list, err := canonical(list)
 	if err != nil {
@@ -151,14 +151,21 @@ func canonical(list []Image) ([]Image, error) {
 		slices.SortFunc(image.Attestations, func(a, b Attestation) int { return cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest) })
 	}
 	slices.SortFunc(list, func(a, b Image) int {
-		return cmp.Or(comparePlatforms(a.Platform, b.Platform), cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest))
+		return cmp.Or(comparePlatforms(a.Platform, b.Platform), compareTwins(a, b), cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest))
 	})
 	list, err := merged(list)
 	if err != nil {
 		return nil, err
 	}
 	for i := 1; i < len(list); i++ {
-		if a, b := list[i-1], list[i]; a.Platform == b.Platform && !a.Platform.IsZero() {
+		a, b := &list[i-1], &list[i]
+		if a.Platform != b.Platform || a.Platform.IsZero() {
+			continue
+		}
+		if !a.isTwin() && !b.isTwin() && b.isZstdOf(*a) {
+			b.Descriptor.Annotations = with(b.Descriptor.Annotations, Annotation{Key: annotationZstd, Value: "true"})
+		}
+		if a.isTwin() == b.isTwin() {
 			return nil, &DuplicateError{Platform: a.Platform, Digests: [2]digest.Digest{a.Descriptor.Digest, b.Descriptor.Digest}}
 		}
 	}

@@ -42,6 +42,9 @@ func (s Severity) String() string {
 // MarshalText formats s as [Severity.String] does.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads broken or doubtful.
+func (s *Severity) UnmarshalText(text []byte) error { return named(s, text, Broken, Doubtful) }
+
 // Problem is something wrong with an index.
 type Problem struct {
 	Severity Severity `json:"severity"`
@@ -138,7 +141,11 @@ func problemOf(s Severity, d ocispec.Descriptor, problem, advice string) Problem
 
 // entries examines what the index says by itself.
 func (e *examination) entries(x ocispec.Index) {
-	seen := map[platforms.Platform]digest.Digest{}
+	type place struct {
+		platform platforms.Platform
+		twin     bool
+	}
+	seen := map[place]digest.Digest{}
 	var list []Image
 	for _, d := range orphansOf(x) {
 		e.find(Doubtful, d, fmt.Sprintf("it attests %s, which is not in the index", attested(d)),
@@ -154,15 +161,19 @@ func (e *examination) entries(x ocispec.Index) {
 			continue
 		}
 		p := platforms.FromOCI(*d.Platform)
-		if other, ok := seen[p]; ok {
+		at := place{p, (Image{Descriptor: d}).IsTwin()}
+		if other, ok := seen[at]; ok {
 			e.find(Broken, d, fmt.Sprintf("%s is for %s too: which of the two a host gets depends on the tool", other, p),
 				fmt.Sprintf("manifold create -t %s --remove DIGEST takes one of them out", e.ref))
 			continue
 		}
-		seen[p] = d.Digest
+		seen[at] = d.Digest
 		list = append(list, Image{Platform: p, Descriptor: d})
 	}
 	for _, image := range list {
+		if image.IsTwin() && seen[place{image.Platform, false}] != "" {
+			continue // it is for others than those that are asked here
+		}
 		got, _, err := (Index{Descriptor: e.out.Descriptor, Images: list}).Resolve(image.Platform)
 		if err != nil || got.Descriptor.Digest != image.Descriptor.Digest {
 			e.find(Doubtful, image.Descriptor, fmt.Sprintf("no host gets it: one of %s is given another entry", image.Platform),

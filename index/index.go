@@ -44,14 +44,16 @@ type Index struct {
 // IsIndex reports whether the reference names an index rather than a single image.
 func (x Index) IsIndex() bool { return images.IsIndexType(x.Descriptor.MediaType) }
 
-// Find returns the image for a platform.
+// Find returns the image for a platform, of two that differ in their compression the one that everybody can pull.
 func (x Index) Find(p platforms.Platform) (Image, bool) {
+	var found Image
+	var ok bool
 	for _, image := range x.Images {
-		if image.Platform == p {
-			return image, true
+		if image.Platform == p && (!ok || found.IsTwin() && !image.IsTwin()) {
+			found, ok = image, true
 		}
 	}
-	return Image{}, false
+	return found, ok
 }
 
 // Select returns the images for a platform, in the index's order. OS version and features count only if p has them.
@@ -84,6 +86,8 @@ type Image struct {
 	Attestations []Attestation `json:"attestations,omitempty"`
 	// Missing: its manifest or its config is not where the index is. Only [Client.OpenPartial] returns such images; what comes from either is empty.
 	Missing bool `json:"missing,omitempty"`
+
+	diffIDs []digest.Digest // of its config
 }
 
 // Attestation is an entry of an index that says something about one of its images, as BuildKit writes it.
@@ -126,6 +130,7 @@ func (image *Image) fill(rawManifest, rawConfig []byte) error {
 	image.Config, image.Layers, image.Created = m.Config, m.Layers, config.Created
 	image.ConfigPlatform = platforms.FromOCI(config.Platform)
 	image.Size = total(m)
+	image.diffIDs = config.RootFS.DiffIDs
 	if image.Platform.IsZero() {
 		image.Platform = image.ConfigPlatform
 	}

@@ -37,6 +37,21 @@ func (m Matcher) String() string {
 // MarshalText formats m as [Matcher.String] does.
 func (m Matcher) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
+// UnmarshalText reads containerd or docker-classic.
+func (m *Matcher) UnmarshalText(text []byte) error { return named(m, text, Containerd, DockerClassic) }
+
+// named finds the value that a text is the name of.
+func named[T fmt.Stringer](v *T, text []byte, known ...T) error {
+	names := make([]string, len(known))
+	for i, k := range known {
+		if names[i] = k.String(); names[i] == string(text) {
+			*v = k
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of %s", text, strings.Join(names, ", "))
+}
+
 // Candidate is an image of an index and whether a host can take it.
 type Candidate struct {
 	Image Image `json:"image"`
@@ -71,7 +86,11 @@ func (x Index) ResolveWith(m Matcher, host platforms.Platform) (Image, []Candida
 		case image.Descriptor.Platform == nil && !x.IsIndex():
 			fit = append(fit, single(image, host))
 		case match(image.Platform):
-			fit = append(fit, Candidate{Image: image, Reason: whyFits(host, image.Platform) + unnamed})
+			reason := whyFits(host, image.Platform) + unnamed
+			if image.IsTwin() {
+				reason += ", compressed with zstd: Podman, Buildah and CRI-O take it"
+			}
+			fit = append(fit, Candidate{Image: image, Reason: reason})
 		default:
 			others = append(others, Candidate{Image: image, Reason: whyNot(host, image.Platform) + unnamed})
 		}

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/manifold-build/manifold/internal/nearest"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -159,13 +159,7 @@ func names(fields map[string]field) string {
 
 // suggestion is the field that was probably meant.
 func suggestion(name string, fields map[string]field) string {
-	const near = 3
-	best, least := "", near
-	for _, f := range slices.Sorted(maps.Keys(fields)) {
-		if d := levenshtein.Distance(strings.ToLower(name), f, nil); d < least {
-			best, least = f, d
-		}
-	}
+	best := nearest.Name(strings.ToLower(name), slices.Sorted(maps.Keys(fields)))
 	if best == "" {
 		return "; the fields here are " + names(fields)
 	}

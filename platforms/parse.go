@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/containerd/platforms"
+
+	"github.com/manifold-build/manifold/internal/nearest"
 )
 
 // defaultOS is what a platform without an operating system means: containers are Linux unless they say otherwise.
@@ -87,11 +89,11 @@ func Parse(s string) (Platform, error) {
 	}
 	p := FromOCI(parsed)
 	if !isOS(p.OS) {
-		return fail(fmt.Sprintf("unknown operating system %q", p.OS), suggestPlatform(p, nearest(p.OS, knownOS), p.Architecture))
+		return fail(fmt.Sprintf("unknown operating system %q", p.OS), suggestPlatform(p, nearest.Name(p.OS, knownOS), p.Architecture))
 	}
 	// Whoever spells out an OS version names a platform of their own registry; BuildKit takes it as it is, and so do we.
 	if p.OSVersion == "" && !slices.Contains(knownArch, p.Architecture) {
-		return fail(fmt.Sprintf("unknown architecture %q", parts[1]), suggestPlatform(p, p.OS, nearest(p.Architecture, knownArch)))
+		return fail(fmt.Sprintf("unknown architecture %q", parts[1]), suggestPlatform(p, p.OS, nearest.Name(p.Architecture, knownArch)))
 	}
 	if known := knownVariants[p.Architecture]; p.Variant != "" && known != nil && !known.MatchString(p.Variant) {
 		return fail(fmt.Sprintf("unknown variant %q of %s", p.Variant, p.Architecture), "")

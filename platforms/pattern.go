@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/manifold-build/manifold/internal/nearest"
 )
 
 // Pattern selects targets: "linux/arm64", "linux/arm*", "*/386", "linux", "arm64". A part may hold * and ? in the
@@ -119,7 +121,7 @@ func matchesAny(pattern string, names []string) bool {
 }
 
 func didYouMean(s string, names []string) string {
-	if n := nearest(s, names); n != "" {
+	if n := nearest.Name(s, names); n != "" {
 		return fmt.Sprintf("; did you mean %q?", n)
 	}
 	return ""

@@ -69,8 +69,12 @@ func (p Platform) String() string { return platforms.FormatAll(p.OCI()) }
 // MarshalText formats p as [Platform.String] does.
 func (p Platform) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText parses what [Platform.MarshalText] wrote, by the rules of [Parse].
+// UnmarshalText parses what [Platform.MarshalText] wrote, by the rules of [Parse]; "unknown" is the zero Platform.
 func (p *Platform) UnmarshalText(text []byte) error {
+	if string(text) == (Platform{}).String() {
+		*p = Platform{}
+		return nil
+	}
 	parsed, err := Parse(string(text))
 	if err != nil {
 		return err

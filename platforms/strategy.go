@@ -1,6 +1,10 @@
 package platforms
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/manifold-build/manifold/internal/nearest"
+)
 
 // Strategy is how one stage is run for one target.
 type Strategy uint8
@@ -47,7 +51,7 @@ func ParseStrategy(s string) (Strategy, error) {
 		return Accelerate, nil
 	}
 	err := fmt.Errorf("invalid strategy %q: it is one of auto, native, emulate, cross, accelerate", s)
-	if n := nearest(s, []string{"auto", "native", "emulate", "cross", "accelerate"}); n != "" {
+	if n := nearest.Name(s, []string{"auto", "native", "emulate", "cross", "accelerate"}); n != "" {
 		err = fmt.Errorf("%w; did you mean %q?", err, n)
 	}
 	return 0, err

@@ -1,0 +1,45 @@
+package index
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// annotationZstd marks an entry whose layers are those of another entry for the same platform, compressed with zstd. Podman, Buildah and CRI-O (containers/image)
+// write it and prefer what it marks; what does not know it takes the first entry for its platform.
+const annotationZstd = "io.github.containers.compression.zstd"
+
+// IsTwin reports whether the image's entry is marked as another one's twin, with the same files in layers that are compressed with zstd, by the annotation
+// "io.github.containers.compression.zstd". Podman, Buildah and CRI-O pull it in place of the other; everybody else takes the other, which stands before it.
+func (image Image) IsTwin() bool { return image.isTwin() }
+
+func (image *Image) isTwin() bool { return image.Descriptor.Annotations[annotationZstd] == "true" }
+
+// isZstdOf reports whether an image has the files of another, layer by layer, and is compressed with zstd where the other is not.
+func (image *Image) isZstdOf(other Image) bool {
+	return image.isZstd() && !other.isZstd() && len(image.diffIDs) > 0 && slices.Equal(image.diffIDs, other.diffIDs)
+}
+
+func (image *Image) isZstd() bool {
+	for _, l := range image.Layers {
+		if !strings.HasSuffix(l.MediaType, "+zstd") {
+			return false
+		}
+	}
+	return len(image.Layers) > 0
+}
+
+// compareTwins puts what is compressed with zstd, and is an image's twin or may become one, behind the other.
+func compareTwins(a, b Image) int {
+	rank := func(image Image) int {
+		switch {
+		case image.isTwin():
+			return 2
+		case image.isZstd():
+			return 1
+		}
+		return 0
+	}
+	return cmp.Compare(rank(a), rank(b))
+}
