@@ -222,6 +222,29 @@ func subjectOf(raw []byte) digest.Digest {
 	return doc.Subject.Digest
 }
 
+// DeleteManifest deletes a tag, or a manifest by its digest (distribution-spec, "Deleting tags", "Deleting Manifests").
+func (r *Repository) DeleteManifest(ctx context.Context, object string) error {
+	h, err := r.pushHost()
+	if err != nil {
+		return err
+	}
+	res, err := r.do(ctx, h, request{
+		method: http.MethodDelete, at: "/manifests/" + object, remove: true,
+		lost: func() bool {
+			_, err := r.statOnce(ctx, h, "/manifests/"+object)
+			return errdefs.IsNotFound(err)
+		},
+	})
+	if errors.Is(err, errDone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	closeBody(res)
+	return nil
+}
+
 // statOnce asks for an object without a second try.
 func (r *Repository) statOnce(ctx context.Context, h *host, at string) (http.Header, error) {
 	res, err := r.do(ctx, h, request{method: http.MethodHead, at: at, once: true, push: true, header: map[string]string{"Accept": accepted}})

@@ -28,9 +28,9 @@ type request struct {
 	// open returns the body, anew for each try; nil means none. size is its length in bytes.
 	open func() (io.ReadCloser, error)
 	size int64
-	// push asks for the right to push, from for the right to pull from another repository too.
-	push bool
-	from string
+	// push asks for the right to push, remove for that to delete alone, from for the right to pull from another repository too.
+	push, remove bool
+	from         string
 	// wait is how long the answer may take; 0 means answerWait.
 	wait time.Duration
 	// once forbids a second try; lost is asked before one, and ends the request well if what it does has been done.
@@ -84,7 +84,7 @@ func (e *StatusError) Unwrap() error {
 
 // do sends a request to a host of the repository, and returns a successful answer, whose body has to be closed.
 func (r *Repository) do(ctx context.Context, h *host, q request) (*http.Response, error) {
-	ctx = docker.WithScope(ctx, scope(r.path, q.push))
+	ctx = docker.WithScope(ctx, q.scope(r.path))
 	if q.from != "" {
 		ctx = docker.WithScope(ctx, scope(q.from, false))
 	}
@@ -121,6 +121,13 @@ func (r *Repository) do(ctx context.Context, h *host, q request) (*http.Response
 
 // doneError ends the tries of a request.
 type doneError struct{ StatusError }
+
+func (q request) scope(path string) string {
+	if q.remove {
+		return "repository:" + path + ":delete"
+	}
+	return scope(path, q.push)
+}
 
 func scope(path string, push bool) string {
 	if push {

@@ -22,6 +22,8 @@ type Registry struct {
 	// NoReferrers: it has no referrers API. NoMount: it answers a mount with this status; 0 means it mounts.
 	NoReferrers bool
 	NoMount     int
+	// NoTagDelete: it deletes manifests by their digest only, as distribution before version 3.
+	NoTagDelete bool
 	// TagsAtOnce is how many tags a page of the list holds at most; 0 means as many as are asked for.
 	TagsAtOnce int
 
@@ -288,6 +290,11 @@ func (r *Registry) manifest(w http.ResponseWriter, req *http.Request, name, obje
 		d = p.tags[object]
 	}
 	m, ok := p.manifests[d]
+	if ok && req.Method == http.MethodDelete {
+		p.remove(object, r.NoTagDelete, w)
+		r.mu.Unlock()
+		return
+	}
 	r.mu.Unlock()
 	if !ok {
 		fail(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "no such manifest")
@@ -300,6 +307,21 @@ func (r *Registry) manifest(w http.ResponseWriter, req *http.Request, name, obje
 	if req.Method == http.MethodGet {
 		_, _ = w.Write(m.raw)
 	}
+}
+
+// remove deletes a tag, or a manifest with its tags.
+func (p *repository) remove(object string, noTags bool, w http.ResponseWriter) {
+	switch byDigest := strings.Contains(object, ":"); {
+	case byDigest:
+		delete(p.manifests, digest.Digest(object))
+		maps.DeleteFunc(p.tags, func(_ string, d digest.Digest) bool { return d.String() == object })
+	case noTags:
+		fail(w, http.StatusBadRequest, "DIGEST_INVALID", "provided digest did not match uploaded content")
+		return
+	default:
+		delete(p.tags, object)
+	}
+	w.WriteHeader(http.StatusAccepted)
 }
 
 func (r *Registry) put(w http.ResponseWriter, req *http.Request, name, object string) {
