@@ -426,23 +426,29 @@ func TestRoundTrips(t *testing.T) {
 			}
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				do := row.do(w)
-				w.net.Latency = latency
-				begun := time.Now()
-				if err := do(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				w.check(t)
-				got := int(time.Since(begun) / latency)
-				t.Logf("%d round trips", got)
-				if got > row.trips {
-					t.Errorf("%d round trips, at most %d", got, row.trips)
-				}
+		for _, tokens := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, tokens %v", name, tokens), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld()
+					do, most := row.do(w), row.trips
+					if tokens {
+						guarded(w, &registrytest.Auth{User: "founder", Password: "canary-password"})
+						most += 3 // the registry's challenge, a token to read, a token to write
+					}
+					w.net.Latency = latency
+					begun := time.Now()
+					if err := do(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					w.check(t)
+					got := int(time.Since(begun) / latency)
+					t.Logf("%d round trips", got)
+					if got > most {
+						t.Errorf("%d round trips, at most %d", got, most)
+					}
+				})
 			})
-		})
+		}
 	}
 }

@@ -180,8 +180,8 @@ func deleteRefused(repo *registry.Repository, d Deleted, byDigest bool, err erro
 	}
 	var text string
 	switch code := status.Code; {
-	case errdefs.IsNotFound(err):
-		return fmt.Errorf("%s: %w in its registry", d.Ref, ErrNotFound)
+	case code == http.StatusNotFound: // it was there a moment ago
+		text = fmt.Sprintf("registry %s does not delete by this API: it says of what was just read that there is no such thing; use its own tools", repo.Domain())
 	case errdefs.IsUnauthorized(err):
 		text = fmt.Sprintf("registry %s does not accept the credentials for deleting from %s: run docker login %[1]s", repo.Domain(), repo.Path())
 	case errdefs.IsPermissionDenied(err):
@@ -189,9 +189,12 @@ func deleteRefused(repo *registry.Repository, d Deleted, byDigest bool, err erro
 	case !byDigest && (code == http.StatusBadRequest || code == http.StatusMethodNotAllowed || code == http.StatusNotImplemented):
 		text = fmt.Sprintf("registry %s does not delete tags alone: delete %s@%s, which takes every tag of it away", repo.Domain(), repo, d.Digest)
 	case code == http.StatusMethodNotAllowed || code == http.StatusNotImplemented:
-		text = fmt.Sprintf("registry %s does not delete manifests: that is switched off there", repo.Domain())
+		text = fmt.Sprintf("registry %s does not delete manifests by this API: it is switched off, or done by its own tools", repo.Domain())
 	default:
 		return err
+	}
+	if code := status.Code; code == http.StatusNotFound {
+		return &worded{text, nil} // it is there
 	}
 	return &worded{text, status}
 }

@@ -40,8 +40,8 @@ type answered struct {
 	scopes string                    // the token's
 }
 
-// authorize adds credentials to a request to this host, as its last challenge asked for them.
-func (h *host) authorize(ctx context.Context, req *http.Request) (answered, error) {
+// authorize adds credentials to a request to this host, as its last challenge asked for them. own: a token that was got for more does not do, one was refused.
+func (h *host) authorize(ctx context.Context, req *http.Request, own bool) (answered, error) {
 	if !sameHost(req.URL.Scheme, req.URL.Host, h.Scheme, h.Host) {
 		return answered{}, nil
 	}
@@ -70,7 +70,7 @@ func (h *host) authorize(ctx context.Context, req *http.Request) (answered, erro
 		return answered{}, err
 	}
 	opt.Scopes = all
-	t, err := h.client.tokens.get(ctx, opt, func(ctx context.Context) (*token, error) { return h.fetchToken(ctx, opt) })
+	t, err := h.client.tokens.get(ctx, opt, own, func(ctx context.Context) (*token, error) { return h.fetchToken(ctx, opt) })
 	if err != nil {
 		return answered{}, err
 	}
@@ -226,10 +226,10 @@ type tokens struct {
 	turn map[tokenFor]chan struct{}
 }
 
-// get returns a token, which fetch gets if there is none that is good. Who waits for another's request does so until his own context ends.
-func (s *tokens) get(ctx context.Context, opt auth.TokenOptions, fetch func(context.Context) (*token, error)) (*token, error) {
+// get returns a token, which fetch gets if there is none that is good; one that was taken for more is. Who waits for another's request does so until his own context ends.
+func (s *tokens) get(ctx context.Context, opt auth.TokenOptions, own bool, fetch func(context.Context) (*token, error)) (*token, error) {
 	key := tokenFor{opt.Realm, opt.Service, strings.Join(opt.Scopes, " "), opt.Username, opt.Secret}
-	t, turn := s.look(key)
+	t, turn := s.look(key, own)
 	if t != nil {
 		return t, nil
 	}
@@ -239,7 +239,7 @@ func (s *tokens) get(ctx context.Context, opt auth.TokenOptions, fetch func(cont
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if t, _ = s.look(key); t != nil {
+	if t, _ = s.look(key, own); t != nil {
 		return t, nil
 	}
 	t, err := fetch(ctx)
@@ -254,7 +254,7 @@ func (s *tokens) get(ctx context.Context, opt auth.TokenOptions, fetch func(cont
 }
 
 // look returns the token if there is one that is good, and whose turn it is to ask for one.
-func (s *tokens) look(key tokenFor) (*token, chan struct{}) {
+func (s *tokens) look(key tokenFor, own bool) (*token, chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.have == nil {
@@ -263,11 +263,25 @@ func (s *tokens) look(key tokenFor) (*token, chan struct{}) {
 	if s.turn[key] == nil {
 		s.turn[key] = make(chan struct{}, 1)
 	}
-	t := s.have[key]
-	if t != nil && !t.expires.IsZero() && time.Now().After(t.expires) {
-		t = nil
+	if t := s.have[key]; t.good() {
+		return t, s.turn[key]
 	}
-	return t, s.turn[key]
+	var found *token
+	for have, t := range s.have {
+		if !own && t.good() && t.taken.Load() && have.covers(key) && (found == nil || have.scopes < found.key.scopes) {
+			found = t
+		}
+	}
+	return found, s.turn[key]
+}
+
+func (t *token) good() bool { return t != nil && (t.expires.IsZero() || time.Now().Before(t.expires)) }
+
+// covers reports whether a token for one thing is good for another.
+func (f tokenFor) covers(other tokenFor) bool {
+	list := strings.Fields(f.scopes)
+	f.scopes, other.scopes = "", strings.Join(beyond(strings.Fields(other.scopes), list), " ")
+	return f == other
 }
 
 // drop forgets a token that was refused, and reports whether another one may do better: one that was accepted before has expired.

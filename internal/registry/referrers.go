@@ -47,14 +47,15 @@ func (r *Repository) Referrers(ctx context.Context, d digest.Digest) ([]ocispec.
 	return out, nil
 }
 
-// noReferrers reports whether an answer means that there is no referrers API: not found, as the specification has it, and what registries say that know no such path.
+// noReferrers reports whether an answer means that there is no referrers API: not found, as the specification has it, and what registries say that know no such path. Who may read nothing
+// finds that out by the tag that is asked for then.
 func noReferrers(err error) bool {
 	status, ok := errors.AsType[*StatusError](err)
 	if !ok {
 		return errdefs.IsNotFound(err)
 	}
 	switch status.Code {
-	case http.StatusNotFound, http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+	case http.StatusNotFound, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
 		return true
 	}
 	return false

@@ -138,8 +138,9 @@ func scope(path string, push bool) string {
 
 // send sends a request, a second time if the host asks for credentials.
 func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Response, error) {
+	refused := false
 	for try := 0; ; try++ {
-		res, with, err := r.sendOnce(ctx, h, q)
+		res, with, err := r.sendOnce(ctx, h, q, refused)
 		if err != nil {
 			return nil, err
 		}
@@ -149,6 +150,7 @@ func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Respon
 		if res.StatusCode != http.StatusUnauthorized || !sameHost(res.Request.URL.Scheme, res.Request.URL.Host, h.Scheme, h.Host) || try == maxChallenges || q.unasked {
 			return res, nil
 		}
+		refused = with.token != nil
 		again, err := h.challenged(ctx, res, with)
 		if err != nil && !errdefs.IsNotImplemented(err) {
 			_ = res.Body.Close()
@@ -165,7 +167,7 @@ func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Respon
 // maxChallenges bounds how often one try of a request answers a challenge: once for a token that expired, once for credentials.
 const maxChallenges = 2
 
-func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.Response, with answered, err error) {
+func (r *Repository) sendOnce(ctx context.Context, h *host, q request, own bool) (_ *http.Response, with answered, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	release := func() {}
 	defer func() {
@@ -199,7 +201,7 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request) (_ *http.
 			return nil, with, &sourceError{err}
 		}
 	}
-	with, err = h.authorize(ctx, req)
+	with, err = h.authorize(ctx, req, own)
 	if err == nil && !q.bytes {
 		release, err = h.client.request(ctx)
 	}
