@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +81,7 @@ func TestLimits(t *testing.T) {
 		list := []string{"linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le", "linux/riscv64", "linux/386", "linux/arm/v7", "linux/arm/v6"}
 		const indexes = 30
 		for i := range indexes {
-			putIndexOf(w.one, "many", fmt.Sprint(i), fmt.Sprint("layer ", i), list...)
+			putIndexOf(w.one, "many", strconv.Itoa(i), fmt.Sprint("layer ", i), list...)
 		}
 		var eg errgroup.Group
 		for i := range indexes {
@@ -178,8 +179,9 @@ func TestStreams(t *testing.T) {
 				}
 			}
 			var list []struct {
-				Config           string
-				RepoTags, Layers []string
+				Config   string   `json:"Config"`
+				RepoTags []string `json:"RepoTags"`
+				Layers   []string `json:"Layers"`
 			}
 			if err := json.Unmarshal(files["manifest.json"], &list); err != nil || len(list) != 1 {
 				t.Fatalf("%s: %s: %v", tc.name, files["manifest.json"], err)

@@ -46,7 +46,7 @@ func TestCopy(t *testing.T) {
 				w := newWorld()
 				w.two.NoReferrers = !api
 				attest(w.one, "src", "1", putImage(w.one, "src", "", "x", "linux/amd64"), putImage(w.one, "src", "", "x", "linux/arm64"))
-				sign(w.one, "src", w.one.Tag("src", "1"))
+				sign(w.one, w.one.Tag("src", "1"))
 				dir := t.TempDir()
 				layout, archive := "oci-layout:"+filepath.Join(dir, "layout")+":1", "oci-archive:"+filepath.Join(dir, "a.tar")
 				for _, step := range [][2]string{
@@ -74,8 +74,9 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// sign adds a manifest whose subject is a digest.
-func sign(r *registrytest.Registry, repo string, subject digest.Digest) {
+// sign adds a manifest to the repository src whose subject is a digest.
+func sign(r *registrytest.Registry, subject digest.Digest) {
+	const repo = "src"
 	raw := registrytest.Encode(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.test.signature",
 		Config: r.PutBlob(repo, ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{r.PutBlob(repo, "text/plain", []byte("signed"))},
@@ -226,7 +227,7 @@ func TestReferrers(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	attest(w.one, "src", "1", putImage(w.one, "src", "", "x", "linux/amd64"), putImage(w.one, "src", "", "x", "linux/arm64"))
-	sign(w.one, "src", w.one.Tag("src", "1"))
+	sign(w.one, w.one.Tag("src", "1"))
 	for _, api := range []bool{true, false} {
 		w.one.NoReferrers = !api
 		source, err := w.access.Open(t.Context(), "one.test/src:1")

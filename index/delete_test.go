@@ -26,7 +26,7 @@ func TestDelete(t *testing.T) {
 			t.Fatal(err)
 		}
 		image := x.Images[0].Descriptor.Digest
-		sign(w.one, "src", top)
+		sign(w.one, top)
 		there := func(d digest.Digest, want bool) {
 			t.Helper()
 			if got := w.one.Raw("src", d) != nil; got != want {

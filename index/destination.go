@@ -149,12 +149,12 @@ func (p publication) destinations(c *Client, names []string) ([]destination, err
 		if p.unless != nil {
 			unless = p.unless(named.String())
 		}
-		d := known[repo.String()].(*repositoryDestination) //nolint:errcheck,forcetypeassert // nothing else has a repository's name
+		d := known[repo.String()].(*repositoryDestination) //nolint:forcetypeassert // nothing else has a repository's name
 		d.moves = append(d.moves, Move{Ref: named.String(), Descriptor: p.desc, Raw: p.raw, Unless: unless})
 		several++
 	}
 	for _, d := range repositories {
-		d.(*repositoryDestination).several = several > 1 //nolint:errcheck,forcetypeassert // as above
+		d.(*repositoryDestination).several = several > 1 //nolint:forcetypeassert // as above
 	}
 	return append(repositories, files...), nil
 }

@@ -129,7 +129,7 @@ func TestPublicRegistries(t *testing.T) {
 				}
 				client := index.NewClient(opt)
 				top := putIndexOf(w.two, "src", "1", "x", "linux/amd64", "linux/arm64")
-				sign(w.two, "src", top)
+				sign(w.two, top)
 				if err := client.CheckPush(t.Context(), "one.test/copy"); err != nil {
 					t.Error(err)
 				}

@@ -14,8 +14,9 @@ import (
 	"github.com/manifold-build/manifold/internal/registrytest"
 )
 
-// putCompressed stores an image of one layer, as it is stored under a media type.
-func putCompressed(r *registrytest.Registry, repo, tag, arch, plain, stored, mediaType string) ocispec.Descriptor {
+// putCompressed stores an image of one layer in the repository app, as it is stored under a media type.
+func putCompressed(r *registrytest.Registry, tag, arch, plain, stored, mediaType string) ocispec.Descriptor {
+	const repo = "app"
 	config := r.PutBlob(repo, ocispec.MediaTypeImageConfig, registrytest.Encode(ocispec.Image{
 		Platform: ocispec.Platform{OS: "linux", Architecture: arch}, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString(plain)}},
 	}))
@@ -30,10 +31,10 @@ func TestTwins(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		gz := putCompressed(w.one, "app", "gzip", "amd64", "files", "files, gzip", ocispec.MediaTypeImageLayerGzip)
-		zstd := putCompressed(w.one, "app", "zstd", "amd64", "files", "files, zstd", ocispec.MediaTypeImageLayerZstd)
-		putCompressed(w.one, "app", "other", "amd64", "other files", "other files, zstd", ocispec.MediaTypeImageLayerZstd)
-		putCompressed(w.one, "app", "arm64", "arm64", "files", "files, gzip", ocispec.MediaTypeImageLayerGzip)
+		gz := putCompressed(w.one, "gzip", "amd64", "files", "files, gzip", ocispec.MediaTypeImageLayerGzip)
+		zstd := putCompressed(w.one, "zstd", "amd64", "files", "files, zstd", ocispec.MediaTypeImageLayerZstd)
+		putCompressed(w.one, "other", "amd64", "other files", "other files, zstd", ocispec.MediaTypeImageLayerZstd)
+		putCompressed(w.one, "arm64", "arm64", "files", "files, gzip", ocispec.MediaTypeImageLayerGzip)
 		compose := func(sources ...string) (*index.Draft, error) {
 			var c index.Composition
 			for _, s := range sources {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -95,8 +96,8 @@ func sign(t *testing.T, ref string) digest.Digest {
 		t.Fatal(err)
 	}
 	host, path, _ := strings.Cut(ref[:strings.LastIndex(ref, ":")], "/")
-	put := func(method, url, mediaType string, body []byte) *http.Response {
-		req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	put := func(method, to, mediaType string, body []byte) (location, subject string) {
+		req, err := http.NewRequestWithContext(t.Context(), method, to, bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,12 +107,13 @@ func sign(t *testing.T, ref string) digest.Digest {
 			t.Fatal(err)
 		}
 		if err := res.Body.Close(); err != nil || res.StatusCode >= http.StatusBadRequest {
-			t.Fatalf("%s %s: %s, %v", method, url, res.Status, err)
+			t.Fatalf("%s %s: %s, %v", method, to, res.Status, err)
 		}
-		return res
+		return res.Header.Get("Location"), res.Header.Get("Oci-Subject")
 	}
 	base := "http://" + host + "/v2/" + path
-	at, err := put(http.MethodPost, base+"/blobs/uploads/", "", nil).Location()
+	location, _ := put(http.MethodPost, base+"/blobs/uploads/", "", nil)
+	at, err := url.Parse(location)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +122,7 @@ func sign(t *testing.T, ref string) digest.Digest {
 	at.RawQuery = query.Encode()
 	put(http.MethodPut, at.String(), "application/octet-stream", empty.Data)
 	d := digest.FromBytes(raw)
-	if res := put(http.MethodPut, base+"/manifests/"+d.String(), ocispec.MediaTypeImageManifest, raw); res.Header.Get("Oci-Subject") != "" {
+	if _, kept := put(http.MethodPut, base+"/manifests/"+d.String(), ocispec.MediaTypeImageManifest, raw); kept != "" {
 		return d
 	}
 	// The registry keeps no referrers: a tag stands in for them (distribution-spec, "Referrers Tag Schema").

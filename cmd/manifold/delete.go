@@ -69,7 +69,9 @@ func printDeleted(s streams, d index.Deleted) {
 	} else {
 		fmt.Fprintln(s.out, "would delete", printable(d.Ref))
 	}
-	note := func(format string, args ...any) { fmt.Fprintln(s.err, "note:", printable(fmt.Sprintf(format, args...))) }
+	note := func(format string, args ...any) {
+		fmt.Fprintln(s.err, "note:", printable(fmt.Sprintf(format, args...)))
+	}
 	switch tags := strings.Join(d.Tags, ", "); {
 	case byDigest && tags != "":
 		note("with it goes the tag %s", tags)

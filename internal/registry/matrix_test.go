@@ -244,3 +244,18 @@ func TestTags(t *testing.T) {
 		}
 	}
 }
+
+// TestIdentityToken: what a login leaves in place of a password gets tokens.
+func TestIdentityToken(t *testing.T) {
+	t.Parallel()
+	for secret, works := range map[string]bool{"identity-canary": true, "another": false} {
+		n, _, a := door(nil)
+		a.Identity = "identity-canary"
+		opt := options(n, "http")
+		opt.Credentials = func(string) (string, string, error) { return "", secret, nil }
+		err := repository(t, opt, "reg.test/app").CheckPush(t.Context())
+		if (err == nil) != works || err != nil && (!errdefs.IsUnauthorized(err) || strings.Contains(err.Error(), secret)) {
+			t.Errorf("%s: %v", secret, err)
+		}
+	}
+}

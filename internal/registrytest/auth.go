@@ -17,6 +17,8 @@ type Auth struct {
 	Realm    string
 	// User and Password are asked for; "" means that anybody gets a token.
 	User, Password string
+	// Identity is an identity token that does in place of them, by POST (distribution, "OAuth2 token authentication"); "" means none.
+	Identity string
 	// Lifetime is how long a token is good; 0 means for ever. Silent: the registry does not say that a token has expired, only that it wants one.
 	Lifetime time.Duration
 	// Never: no token is ever accepted.
@@ -57,7 +59,8 @@ func (a *Auth) Tokens(w http.ResponseWriter, req *http.Request) {
 		a.asked, a.tokens = map[string]int{}, map[string]token{}
 	}
 	a.asked[scope]++
-	if a.User != "" && (user != a.User || password != a.Password) {
+	identity := a.Identity != "" && req.PostForm.Get("grant_type") == "refresh_token" && req.PostForm.Get("refresh_token") == a.Identity
+	if a.User != "" && !identity && (user != a.User || password != a.Password) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
