@@ -60,6 +60,8 @@ type Code struct {
 	Built bool `json:"built,omitzero"`
 	// HardFloat reports whether floating-point arguments are passed in registers, on arm.
 	HardFloat bool `json:"hardFloat,omitzero"`
+	// SoftFloat reports whether the file says that they are not, as what is built for armel does. Neither is set where it does not say.
+	SoftFloat bool `json:"softFloat,omitzero"`
 	// Interp is the program that loads it (PT_INTERP); empty if it is static, a library or an object file.
 	Interp string `json:"interp,omitzero"`
 	// Needs are the libraries that it is linked with (DT_NEEDED), RPath and RunPath the folders that it says they lie in (DT_RPATH, DT_RUNPATH). Nil means none.
@@ -117,6 +119,18 @@ func (c Code) fitsMachine(p platforms.Platform) bool {
 	default:
 		return c.Arch == p.Architecture
 	}
+}
+
+// fitsFloat reports whether a program of one kind can load a library, as glibc's loader looks at it (sysdeps/unix/sysv/linux/arm/ldsodefs.h, VALID_FLOAT_ABI). The
+// program's kind is its loader's.
+func (c Code) fitsFloat(library Code) bool {
+	if c.Arch != "arm" {
+		return true
+	}
+	if strings.Contains(c.Interp, "armhf") {
+		return !library.SoftFloat
+	}
+	return !library.HardFloat || strings.Contains(c.Interp, "musl")
 }
 
 // fitsLevel compares levels. A platform without a variant is v7 of arm, as containerd normalises it, and v1 of amd64.

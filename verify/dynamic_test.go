@@ -147,3 +147,15 @@ func TestHeadersAtTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// TestFloat: a loader takes no library that passes floating-point numbers in another way, as glibc's looks at it.
+func TestFloat(t *testing.T) {
+	t.Parallel()
+	hard, soft, silent := Code{Arch: "arm", HardFloat: true}, Code{Arch: "arm", SoftFloat: true}, Code{Arch: "arm"}
+	for interp, want := range map[string][3]bool{"/lib/ld-linux-armhf.so.3": {true, false, true}, "/lib/ld-linux.so.3": {false, true, true}, "/lib/ld-musl-armhf.so.1": {true, false, true}} {
+		program := Code{Arch: "arm", Interp: interp}
+		if got := [3]bool{program.fitsFloat(hard), program.fitsFloat(soft), program.fitsFloat(silent)}; got != want {
+			t.Errorf("%s: %v, want %v", interp, got, want)
+		}
+	}
+}

@@ -30,7 +30,8 @@ const (
 	elfExec, elfWrite        = 1, 2       // p_flags
 	armAttributes            = 0x70000003
 
-	armHardFloat = 0x400 // e_flags
+	armSoftFloat = 0x200 // e_flags
+	armHardFloat = 0x400
 	mipsN32      = 0x20
 	mipsArch     = 0xf0000000
 	mips32R6     = 0x90000000
@@ -85,7 +86,7 @@ func (h elfHeader) code() Code {
 	c := Code{Format: ELF, Arch: h.arch(), OS: h.os()}
 	c.Object = h.kind != elfExecutable && h.kind != elfShared
 	if c.Arch == "arm" {
-		c.HardFloat = h.flags&armHardFloat != 0
+		c.HardFloat, c.SoftFloat = h.flags&armHardFloat != 0, h.flags&armSoftFloat != 0
 	}
 	return c
 }

@@ -123,6 +123,8 @@ var (
 	arm64Glibc   = program{machine: 183, wide: true, interp: "/lib/ld-linux-aarch64.so.1"}.bytes()
 	arm64Library = program{machine: 183, wide: true, kind: elfShared}.bytes()
 	amd64Library = program{machine: 62, wide: true, kind: elfShared}.bytes()
+	softLibrary  = program{machine: 40, kind: elfShared, flags: 0x05000200}.bytes()
+	hardLibrary  = program{machine: 40, kind: elfShared, flags: 0x05000400}.bytes()
 )
 
 // alpine is a base image's only layer: a shell, its loader, and links as a merged /usr has them.

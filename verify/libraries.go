@@ -105,12 +105,14 @@ func expand(list []string, origin string) []string {
 // find looks for one library. A file for another machine is passed over, as loaders do; it is named if there is no other.
 func (ls *libraries) find(name string, c *Code, first []string, musl bool) (_ entry, problem string) {
 	fits := func(e entry) bool {
-		return e.code != nil && e.code.Invalid == "" && e.code.Arch == c.Arch && e.code.Format == ELF && !e.code.Object
+		return e.code != nil && e.code.Invalid == "" && e.code.Arch == c.Arch && e.code.Format == ELF && !e.code.Object && c.fitsFloat(*e.code)
 	}
 	if strings.Contains(name, "/") {
 		switch e, ok := ls.in.tree.find(name); {
 		case !path.IsAbs(name) || ok && fits(e):
 			return e, "" // one that is relative to where the program is started
+		case ok && e.code != nil && !c.fitsFloat(*e.code):
+			return entry{}, otherFloat
 		case ok && e.code != nil:
 			return entry{}, "is for " + e.code.String()
 		}
@@ -124,12 +126,24 @@ func (ls *libraries) find(name string, c *Code, first []string, musl bool) (_ en
 			return e, ""
 		case ok && e.code != nil && other == "":
 			other = e.code.String()
+			if e.code.Arch == c.Arch && !c.fitsFloat(*e.code) {
+				other = "programs that pass floating-point numbers in another way"
+			}
 		}
 	}
 	if other != "" {
 		return entry{}, "is there for " + other + " alone"
 	}
 	return entry{}, "is not in the image"
+}
+
+const otherFloat = "passes floating-point numbers in another way"
+
+// misplaced reports whether a library of arm lies in a folder for those that pass floating-point numbers in another way, as Debian names them.
+func misplaced(name string, c Code) bool {
+	hard := strings.Contains(name, "/arm-linux-gnueabihf/")
+	soft := strings.Contains(name, "/arm-linux-gnueabi/")
+	return c.Arch == "arm" && c.Interp == "" && (hard && c.SoftFloat || soft && c.HardFloat)
 }
 
 // reserved reports whether musl's loader is that library itself.

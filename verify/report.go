@@ -209,6 +209,10 @@ func (in *inspection) checkFile(e entry) {
 		in.sort(e, matters, false, at, mismatch(c, in.want.Platform))
 		return
 	}
+	if role == libraryPath && misplaced(e.path, c) {
+		in.sort(e, true, false, at, otherFloat+" than the programs of its folder's platform")
+		return
+	}
 	in.report.Fitting++
 	if role != executablePath {
 		return
