@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,6 +33,10 @@ func copyCommand(s streams) *cobra.Command {
 			}
 			var out index.Copied
 			req := index.CopyRequest{Source: args[0], Names: args[1:], Platforms: list, WithoutReferrers: !referrers, DigestTags: digestTags}
+			result, err := s.result(req.Names)
+			if err != nil {
+				return err
+			}
 			mode := progress
 			if quiet {
 				mode = "quiet"
@@ -45,10 +48,6 @@ func copyCommand(s streams) *cobra.Command {
 			})
 			if err != nil {
 				return err
-			}
-			result := s.out
-			if slices.ContainsFunc(req.Names, index.IsStream) {
-				result = s.err // standard output carries the archive
 			}
 			if form == formatJSON {
 				return printJSON(result, out)

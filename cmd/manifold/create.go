@@ -136,6 +136,10 @@ func (f *createFlags) attempt(ctx context.Context, s streams, client *index.Clie
 		}
 		return f.show(s, draft)
 	}
+	result, err := s.result(names)
+	if err != nil {
+		return err
+	}
 	var receipts []index.Receipt
 	publish := func(p index.Progress) (err error) {
 		receipts, err = draft.Publish(ctx, names, index.PublishOptions{IfDigest: digest.Digest(f.ifDigest), Progress: p})
@@ -156,7 +160,7 @@ func (f *createFlags) attempt(ctx context.Context, s streams, client *index.Clie
 			fmt.Fprintf(s.err, "published %s\n", r.Ref)
 		}
 	}
-	fmt.Fprintln(s.out, pinned(receipts[0]))
+	fmt.Fprintln(result, pinned(receipts[0]))
 	return f.writeMetadata(draft, receipts)
 }
 

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
+	"io"
+	"os"
 	"slices"
 
+	"github.com/containerd/console"
 	"github.com/spf13/pflag"
 
 	"github.com/manifold-build/manifold/index"
@@ -30,4 +34,17 @@ func (f *registryFlags) client(s streams) *index.Client {
 		opt.PlainHTTP = func(string) (bool, error) { return true, nil }
 	}
 	return index.NewClient(opt)
+}
+
+// result is where the result of a command goes that publishes under names: standard error, if standard output carries an archive. No terminal is sent one.
+func (s streams) result(names []string) (io.Writer, error) {
+	if !slices.ContainsFunc(names, index.IsStream) {
+		return s.out, nil
+	}
+	if f, ok := s.out.(*os.File); ok {
+		if _, err := console.ConsoleFromFile(f); err == nil {
+			return nil, errors.New("an archive is not written to a terminal: send standard output to a file or a pipe")
+		}
+	}
+	return s.err, nil
 }
