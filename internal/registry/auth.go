@@ -28,6 +28,36 @@ type host struct {
 	// that were asked for, by these: some registries spell a repository in another way.
 	challenge auth.Challenge
 	more      map[string][]string
+
+	loggingIn sync.Mutex
+	login     *login // nil until it is asked for: a credential helper is a program that takes its time
+}
+
+// login is a user name and password, or an identity token alone.
+type login struct{ user, secret string }
+
+// credentials are asked for once, and again where those that are known are stale.
+func (h *host) credentials(stale *login) (*login, error) {
+	h.loggingIn.Lock()
+	defer h.loggingIn.Unlock()
+	if h.login != nil && h.login != stale {
+		return h.login, nil
+	}
+	user, secret, err := h.client.credentials(h.Host)
+	if err != nil {
+		return nil, err
+	}
+	h.login = &login{user, secret}
+	return h.login, nil
+}
+
+// renewed asks for the credentials again after they were refused, and reports whether there are others now: those of some helpers are good for an hour.
+func (h *host) renewed(stale *login) bool {
+	if stale == nil {
+		return false
+	}
+	now, err := h.credentials(stale)
+	return err == nil && *now != *stale
 }
 
 // clientID is how a token server knows us (distribution, "Docker Registry v2 authentication using OAuth2").
@@ -36,7 +66,8 @@ const clientID = "manifold"
 // answered is what a host's challenge was answered with.
 type answered struct {
 	scheme auth.AuthenticationScheme // 0: no credentials were sent
-	token  *token                    // of a bearer scheme
+	login  *login
+	token  *token // of a bearer scheme
 	scopes string                    // the token's
 }
 
@@ -53,29 +84,39 @@ func (h *host) authorize(ctx context.Context, req *http.Request, own bool) (answ
 	if challenge.Scheme == 0 {
 		return answered{}, nil
 	}
-	user, secret, err := h.client.credentials(h.Host)
+	known, err := h.credentials(nil)
 	if err != nil {
 		return answered{}, err
 	}
 	if challenge.Scheme == auth.BasicAuth {
-		if user == "" || secret == "" {
+		if known.user == "" || known.secret == "" {
 			return answered{}, nil // the host says what it thinks of that
 		}
-		req.SetBasicAuth(user, secret)
+		req.SetBasicAuth(known.user, known.secret)
 		h.client.secrets.add(strings.TrimPrefix(req.Header.Get("Authorization"), "Basic "))
-		return answered{scheme: auth.BasicAuth}, nil
+		return answered{scheme: auth.BasicAuth, login: known}, nil
 	}
-	opt, err := auth.GenerateTokenOptions(ctx, h.Host, user, secret, challenge)
-	if err != nil {
-		return answered{}, err
+	t, err := h.token(ctx, challenge, known, all, own)
+	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok && status.StatusCode == http.StatusUnauthorized && h.renewed(known) {
+		if known, err = h.credentials(nil); err == nil {
+			t, err = h.token(ctx, challenge, known, all, own)
+		}
 	}
-	opt.Scopes = all
-	t, err := h.client.tokens.get(ctx, opt, own, func(ctx context.Context) (*token, error) { return h.fetchToken(ctx, opt) })
 	if err != nil {
 		return answered{}, err
 	}
 	req.Header.Set("Authorization", "Bearer "+t.value)
-	return answered{auth.BearerAuth, t, strings.Join(all, " ")}, nil
+	return answered{auth.BearerAuth, known, t, strings.Join(all, " ")}, nil
+}
+
+// token is one that answers a challenge.
+func (h *host) token(ctx context.Context, challenge auth.Challenge, known *login, scopes []string, own bool) (*token, error) {
+	opt, err := auth.GenerateTokenOptions(ctx, h.Host, known.user, known.secret, challenge)
+	if err != nil {
+		return nil, err
+	}
+	opt.Scopes = scopes
+	return h.client.tokens.get(ctx, opt, own, func(ctx context.Context) (*token, error) { return h.fetchToken(ctx, opt) })
 }
 
 // fetchToken asks the token server.
@@ -128,7 +169,7 @@ func (h *host) challenged(ctx context.Context, res *http.Response, with answered
 		return false, fmt.Errorf("it asks for credentials in a way that is not known: %w", errdefs.ErrNotImplemented)
 	}
 	if next.Scheme == auth.BasicAuth {
-		if user, secret, err := h.client.credentials(h.Host); err != nil || user == "" || secret == "" {
+		if known, err := h.credentials(nil); err != nil || known.user == "" || known.secret == "" {
 			return false, err
 		}
 	}
@@ -151,7 +192,7 @@ func (h *host) challenged(ctx context.Context, res *http.Response, with answered
 	case with.scheme == 0, changed:
 		return true, nil
 	case with.scheme == auth.BasicAuth:
-		return false, nil
+		return h.renewed(with.login), nil
 	case all != with.scopes:
 		return true, nil
 	}

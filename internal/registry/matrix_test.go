@@ -259,3 +259,41 @@ func TestIdentityToken(t *testing.T) {
 		}
 	}
 }
+
+// TestCredentialsAreAskedForOnce: a credential helper runs once for a host, and again when what it gave is refused.
+func TestCredentialsAreAskedForOnce(t *testing.T) {
+	t.Parallel()
+	for _, basic := range []bool{false, true} {
+		n, r, a := door(nil)
+		if basic {
+			n.Add("reg.test", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if user, password, _ := req.BasicAuth(); user != a.User || password != a.Password {
+					w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
+					w.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				r.ServeHTTP(w, req)
+			}))
+		}
+		asked := 0
+		opt := options(n, "http")
+		opt.Credentials = func(string) (string, string, error) {
+			asked++
+			return "founder", a.Password, nil
+		}
+		repo := repository(t, opt, "reg.test/app")
+		for range 5 {
+			if err := repo.CheckPush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if asked != 1 {
+			t.Errorf("basic %v: asked %d times", basic, asked)
+		}
+		a.Password = "another-canary" // the token that was given is good, what is new is not
+		a.Forget()
+		if err := repo.CheckPush(t.Context()); err != nil || asked != 2 {
+			t.Errorf("basic %v: a new password: %v, asked %d times", basic, err, asked)
+		}
+	}
+}

@@ -45,6 +45,13 @@ func (a *Auth) Asked() map[string]int {
 	return maps.Clone(a.asked)
 }
 
+// Forget makes every token that was given an unknown one.
+func (a *Auth) Forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tokens = map[string]token{"": {}} // names go on counting
+}
+
 // Tokens is the token server.
 func (a *Auth) Tokens(w http.ResponseWriter, req *http.Request) {
 	user, password, _ := req.BasicAuth()
