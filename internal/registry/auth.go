@@ -68,7 +68,7 @@ type answered struct {
 	scheme auth.AuthenticationScheme // 0: no credentials were sent
 	login  *login
 	token  *token // of a bearer scheme
-	scopes string                    // the token's
+	scopes string // the token's
 }
 
 // authorize adds credentials to a request to this host, as its last challenge asked for them. own: a token that was got for more does not do, one was refused.
