@@ -220,3 +220,30 @@ func TestOneClient(t *testing.T) {
 		}
 	})
 }
+
+// TestFilesComeLast: where a registry refuses its tag, a layout and an archive of the same publication get no name.
+func TestFilesComeLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		putIndexOf(w.one, "src", "1", "a layer", "linux/amd64")
+		w.net.Fault = func(r registrytest.Request) *registrytest.Fault {
+			if r.Method == http.MethodPut && strings.HasSuffix(r.Path, "/manifests/refused") {
+				return &registrytest.Fault{Status: http.StatusForbidden}
+			}
+			return nil
+		}
+		dir := t.TempDir()
+		archive, layout := filepath.Join(dir, "a.tar"), "oci-layout:"+filepath.Join(dir, "l")
+		_, err := w.access.Copy(t.Context(), index.CopyRequest{Source: "one.test/src:1", Names: []string{"oci-archive:" + archive, layout + ":1", "two.test/app:refused"}})
+		if tag, ok := errors.AsType[*index.TagError](err); !ok || tag.Ref != "two.test/app:refused" {
+			t.Errorf("error %v", err)
+		}
+		if left, _ := filepath.Glob(archive + "*"); len(left) > 0 {
+			t.Errorf("there is %v", left)
+		}
+		if _, err := w.access.Pull(t.Context(), layout+":1"); err == nil {
+			t.Error("the layout has the name")
+		}
+	})
+}
