@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/internal/ocijson"
@@ -25,6 +26,12 @@ const stream = "-"
 func IsStream(name string) bool {
 	scheme, file, _ := split(name)
 	return scheme != "" && file == stream
+}
+
+// FileOf is a layout's or an archive's name without what is named in it: oci-layout:DIR of oci-layout:DIR:1.0. Not ok means that a name is in a registry.
+func FileOf(name string) (_ string, ok bool) {
+	scheme, file, _ := split(name)
+	return scheme + file, scheme != ""
 }
 
 // archiveDestination is an OCI image layout in a tar archive, for docker save's format with a manifest.json beside it. It appears under its name when it is complete.
@@ -130,7 +137,11 @@ func (d *archiveDestination) finish(context.Context) ([]Receipt, error) {
 
 func (d *archiveDestination) complete() error {
 	slices.SortFunc(d.referrers, compareDigests)
-	top, err := json.Marshal(layoutIndex(nil, d.what.desc, tagsOf(d.names), d.referrers))
+	listed := layoutIndex(nil, d.what.desc, tagsOf(d.names), d.referrers)
+	if d.scheme == schemeDockerArchive {
+		listed = d.dockerIndex()
+	}
+	top, err := json.Marshal(listed)
 	if err != nil {
 		return err
 	}
@@ -138,7 +149,9 @@ func (d *archiveDestination) complete() error {
 	if err == nil && d.scheme == schemeDockerArchive {
 		err = d.writeDocker()
 	}
-	err = errors.Join(err, d.tar.Close())
+	if err == nil { // without its end nobody takes it for a whole one
+		err = d.tar.Close()
+	}
 	if d.part == nil || err != nil {
 		return err
 	}
@@ -163,17 +176,7 @@ func (d *archiveDestination) writeDocker() error {
 	for _, l := range m.Layers {
 		image.Layers = append(image.Layers, blobPath(l))
 	}
-	for _, n := range d.names {
-		if n.tag == "" {
-			continue
-		}
-		named, err := ParseReference(n.tag)
-		if err != nil {
-			return fmt.Errorf("%s: docker load wants a name such as app:1.0 behind the file's: %w", n.ref, err)
-		}
-		if _, ok := named.(reference.Digested); ok {
-			return fmt.Errorf("%s: docker load gives an image a tag, not a digest", n.ref)
-		}
+	for _, named := range d.images() {
 		image.RepoTags = append(image.RepoTags, reference.FamiliarString(named))
 	}
 	raw, err := json.Marshal([]dockerImage{image})
@@ -181,6 +184,48 @@ func (d *archiveDestination) writeDocker() error {
 		return err
 	}
 	return d.writeRaw(dockerManifest, raw)
+}
+
+// dockerIndex is the index.json of an archive that docker load reads: an entry for each name, as Docker and containerd write it, and nothing that is no image.
+func (d *archiveDestination) dockerIndex() ocispec.Index {
+	out := layoutIndex(nil, d.what.desc, nil, nil)
+	for _, named := range d.images() {
+		entry := d.what.desc
+		entry.Annotations = with(entry.Annotations, Annotation{Key: annotationContainerdName, Value: named.String()})
+		entry.Annotations = with(entry.Annotations, Annotation{Key: ocispec.AnnotationRefName, Value: object(named)})
+		out.Manifests = append(out.Manifests, entry)
+	}
+	if len(out.Manifests) == 0 {
+		out.Manifests = append(out.Manifests, d.what.desc)
+	}
+	return out
+}
+
+// images are the names that docker load gives the image. They have been looked at before.
+func (d *archiveDestination) images() []reference.Named {
+	var out []reference.Named
+	for _, n := range d.names {
+		if named, err := ParseReference(n.tag); n.tag != "" && err == nil {
+			out = append(out, named)
+		}
+	}
+	return out
+}
+
+// dockerName checks a name that docker load is to give an image.
+func dockerName(name, tag string) error {
+	if tag == "" {
+		return nil
+	}
+	named, err := ParseReference(tag)
+	if err != nil {
+		return fmt.Errorf("%s: docker load wants a name such as app:1.0 behind the file's: %w", name, err)
+	}
+	_, digested := named.(reference.Digested)
+	if _, err := digest.Parse(tag); err == nil || digested {
+		return fmt.Errorf("%s: docker load gives an image a tag, not a digest", name)
+	}
+	return nil
 }
 
 func (d *archiveDestination) abort() error {

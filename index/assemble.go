@@ -157,17 +157,8 @@ func canonical(list []Image) ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := 1; i < len(list); i++ {
-		a, b := &list[i-1], &list[i]
-		if a.Platform != b.Platform || a.Platform.IsZero() {
-			continue
-		}
-		if !a.isTwin() && !b.isTwin() && b.isZstdOf(*a) {
-			b.Descriptor.Annotations = with(b.Descriptor.Annotations, Annotation{Key: annotationZstd, Value: "true"})
-		}
-		if a.isTwin() == b.isTwin() {
-			return nil, &DuplicateError{Platform: a.Platform, Digests: [2]digest.Digest{a.Descriptor.Digest, b.Descriptor.Digest}}
-		}
+	if err := pairTwins(list); err != nil {
+		return nil, err
 	}
 	if len(list) > maxImages {
 		return nil, fmt.Errorf("%d images in one index, at most %d are accepted", len(list), maxImages)

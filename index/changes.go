@@ -64,6 +64,9 @@ func (d *Draft) takeBase(c Composition, base *Source, members []*Source) ([]piec
 			return nil, fmt.Errorf("%s: %w", c.Base, err)
 		}
 		away[at] = true
+		for i, image := range base.Index.Images { // its twin has the old files
+			away[i] = away[i] || image.IsTwin() && image.Platform == base.Index.Images[at].Platform
+		}
 	}
 	var out []piece
 	for i, image := range base.Index.Images {
@@ -85,7 +88,7 @@ func (d *Draft) takeBase(c Composition, base *Source, members []*Source) ([]piec
 
 // one finds the only image for a platform.
 func one(x Index, p platforms.Platform) (int, error) {
-	found := x.Select(p)
+	found := withoutTwins(x.Select(p))
 	switch len(found) {
 	case 0:
 		return 0, fmt.Errorf("there is no image for %s in it; it has %s", p, platformsOf(x.Images))

@@ -34,8 +34,11 @@ type busiest struct {
 }
 
 func (b *busiest) RoundTrip(req *http.Request) (*http.Response, error) {
+	b.mu.Lock()
+	counted := b.notCounted(req)
+	b.mu.Unlock()
 	kind := 0
-	if req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/blobs/") || req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") && b.notCounted(req) {
+	if req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/blobs/") || req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") && counted {
 		kind = 1
 	}
 	b.mu.Lock()
@@ -244,6 +247,47 @@ func TestFilesComeLast(t *testing.T) {
 		}
 		if _, err := w.access.Pull(t.Context(), layout+":1"); err == nil {
 			t.Error("the layout has the name")
+		}
+	})
+}
+
+// TestArchiveMistakes: what is wrong with the name of an archive is found out before anything is brought anywhere.
+func TestArchiveMistakes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		putImage(w.one, "src", "1", "a layer", "linux/amd64")
+		dir := t.TempDir()
+		layout, file := "oci-layout:"+filepath.Join(dir, "l")+":1", filepath.Join(dir, "a.tar")
+		for _, tc := range []struct {
+			names []string
+			error string
+		}{
+			{[]string{layout, "docker-archive:" + file + ":App:1.0"}, "docker load wants a name"},
+			{[]string{layout, "docker-archive:" + file + ":app@sha256:0000000000000000000000000000000000000000000000000000000000000000"}, "docker load"},
+			{[]string{layout, "oci-archive:" + file + ":a", "docker-archive:" + file + ":a"}, "is written to as oci-archive already"},
+			{[]string{"oci-archive:-", "docker-archive:-"}, "is written to as oci-archive already"},
+		} {
+			var out bytes.Buffer
+			opt := w.access.Options()
+			opt.Stdout = &out
+			_, err := index.NewClient(opt).Copy(t.Context(), index.CopyRequest{Source: "one.test/src:1", Names: tc.names})
+			if err == nil || !strings.Contains(err.Error(), tc.error) || out.Len() > 0 {
+				t.Errorf("%q: %v, %d bytes", tc.names, err, out.Len())
+			}
+			if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+				t.Errorf("%q: there is %v", tc.names, left)
+			}
+		}
+		sign := index.CopyRequest{Source: "one.test/src:1", Names: []string{"docker-archive:" + file + ":app:1"}, DigestTags: true}
+		d := w.one.Tag("src", "1")
+		putImage(w.one, "src", "sha256-"+d.Encoded()+".sig", "signature", "linux/amd64")
+		if _, err := w.access.Copy(t.Context(), sign); err != nil {
+			t.Errorf("tags named for a digest have no place in an archive: %v", err)
+		}
+		x, err := w.access.Pull(t.Context(), "oci-archive:"+file+":app:1")
+		if err != nil || len(x.Images) != 1 {
+			t.Errorf("the archive by containerd's name of it: %v", err)
 		}
 	})
 }

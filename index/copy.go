@@ -104,6 +104,9 @@ func (s *Source) publication(ctx context.Context, want []platforms.Platform, not
 		if len(found) == 0 {
 			return publication{}, fmt.Errorf("there is no image for %s in it; it has %s", p, platformsOf(s.Index.Images))
 		}
+		if len(want) == 1 {
+			found = withoutTwins(found) // one image is asked for
+		}
 		list = append(list, found...)
 	}
 	if len(list) == 1 {

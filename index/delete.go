@@ -63,6 +63,9 @@ func (e *DanglingError) Error() string {
 	if n := len(e.Referrers); n > 0 {
 		why = append(why, fmt.Sprintf("%d manifests refer to it", n))
 	}
+	if e.Unseen > 0 {
+		why = append(why, fmt.Sprintf("%d tags were not looked at, which may name it or list it", e.Unseen))
+	}
 	return fmt.Sprintf("%s is not deleted: %s", e.Ref, strings.Join(why, "; "))
 }
 
@@ -82,10 +85,10 @@ func (c *Client) Delete(ctx context.Context, req DeleteRequest) (Deleted, error)
 		return Deleted{}, readError(req.Ref, err)
 	}
 	out := Deleted{Ref: named.String(), Digest: desc.Digest}
-	if err := out.look(ctx, repo, object(named), byDigest); err != nil {
+	if err := out.look(ctx, repo, object(named), byDigest); err != nil && byDigest { // of a tag that is only told
 		return out, err
 	}
-	if byDigest && !req.Force && len(out.Tags)+len(out.Indexes)+len(out.Referrers) > 0 {
+	if byDigest && !req.Force && len(out.Tags)+len(out.Indexes)+len(out.Referrers)+out.Unseen > 0 {
 		return out, &DanglingError{out}
 	}
 	if req.DryRun {
@@ -100,7 +103,7 @@ func (c *Client) Delete(ctx context.Context, req DeleteRequest) (Deleted, error)
 
 // look finds what names, lists and refers to what is deleted.
 func (d *Deleted) look(ctx context.Context, repo *registry.Repository, object string, byDigest bool) error {
-	tags, err := repo.Tags(ctx)
+	tags, err := repo.TagsPushed(ctx)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("what else there is in %s: %w", repo, err)
 	}
@@ -130,7 +133,7 @@ func (d *Deleted) look(ctx context.Context, repo *registry.Repository, object st
 	}
 	if byDigest {
 		eg.Go(func() error {
-			list, err := repo.Referrers(egCtx, d.Digest)
+			list, err := repo.ReferrersPushed(egCtx, d.Digest)
 			for _, r := range list {
 				d.Referrers = append(d.Referrers, Referrer{d.Digest, r})
 			}
@@ -175,7 +178,7 @@ func (d *Deleted) found(ctx context.Context, repo *registry.Repository, tag stri
 // deleteRefused words a registry's refusal.
 func deleteRefused(repo *registry.Repository, d Deleted, byDigest bool, err error) error {
 	status, ok := errors.AsType[*registry.StatusError](err)
-	if !ok {
+	if !ok || status.Token && !errdefs.IsUnauthorized(err) && !errdefs.IsPermissionDenied(err) {
 		return err
 	}
 	var text string

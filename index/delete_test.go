@@ -2,6 +2,9 @@ package index_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -74,6 +77,42 @@ func TestDelete(t *testing.T) {
 			if scope != "repository:src:pull" && scope != "repository:src:delete" {
 				t.Errorf("the scope %q is asked for", scope)
 			}
+		}
+	})
+}
+
+// TestDeleteLooksEverywhere: what a mirror does not know counts, and what was not looked at may count.
+func TestDeleteLooksEverywhere(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "one.test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := "server = \"https://one.test\"\n[host.\"https://mirror.test\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+	if err := os.WriteFile(filepath.Join(root, "one.test", "hosts.toml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		mirror := registrytest.NewRegistry()
+		w.net.Add("mirror.test", mirror)
+		d := putIndexOf(w.one, "src", "1", "x", "linux/amd64")
+		mirror.PutManifest("src", "", "application/vnd.oci.image.index.v1+json", w.one.Raw("src", d))
+		mirror.PutManifest("src", "another", "application/vnd.oci.image.index.v1+json", []byte("{}"))
+		opt := w.access.Options()
+		opt.CertsDirs, opt.PlainHTTP = []string{root}, nil
+		mirrored := index.NewClient(opt)
+		var dangling *index.DanglingError
+		if _, err := mirrored.Delete(t.Context(), index.DeleteRequest{Ref: "one.test/src@" + d.String()}); !errors.As(err, &dangling) || len(dangling.Tags) != 1 {
+			t.Errorf("behind a mirror: %v", err)
+		}
+		many := putIndexOf(w.one, "many", "zzz", "x", "linux/amd64")
+		other := putImage(w.one, "many", "", "y", "linux/arm64")
+		for i := range 2001 {
+			w.one.PutManifest("many", fmt.Sprintf("t%04d", i), other.MediaType, w.one.Raw("many", other.Digest))
+		}
+		if _, err := w.access.Delete(t.Context(), index.DeleteRequest{Ref: "one.test/many@" + many.String()}); !errors.As(err, &dangling) || dangling.Unseen != 2 {
+			t.Errorf("more tags than are looked at: %v", err)
 		}
 	})
 }

@@ -103,7 +103,8 @@ func holdAll(ctx context.Context, places []destination) error {
 // destinations sorts names by where they are, repositories first.
 func (p publication) destinations(c *Client, names []string) ([]destination, error) {
 	var repositories, files []destination
-	known := map[string]destination{} // by repository, or scheme and path
+	known := map[string]destination{} // by repository, or path
+	kinds := map[string]string{}      // the schemes of paths
 	several := 0
 	for _, name := range names {
 		scheme, file, tag := split(name)
@@ -111,8 +112,17 @@ func (p publication) destinations(c *Client, names []string) ([]destination, err
 			return files, fmt.Errorf("%s: an archive is written to if it is called %s%s", name, schemeOCIArchive, name)
 		}
 		unless := ""
+		if scheme == schemeDockerArchive {
+			if err := dockerName(name, tag); err != nil {
+				return files, err
+			}
+		}
 		if scheme != "" {
-			key := scheme + realPath(file)
+			key := realPath(file)
+			if other := kinds[key]; other != "" && other != scheme {
+				return files, fmt.Errorf("%s: %s is written to as %s already", name, file, strings.TrimSuffix(other, ":"))
+			}
+			kinds[key] = scheme
 			if known[key] == nil {
 				d, err := p.fileDestination(c, scheme, file)
 				if err != nil {

@@ -3,7 +3,6 @@ package index
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -65,7 +64,7 @@ func (c *Client) copyDigestTags(ctx context.Context, source *Source, what public
 	for _, tag := range tags {
 		req := CopyRequest{Source: source.repo.String() + ":" + tag, WithoutReferrers: true}
 		for _, name := range names {
-			if strings.HasPrefix(name, schemeOCILayout) || strings.HasPrefix(name, schemeOCIArchive) {
+			if scheme, _, _ := split(name); scheme != "" {
 				continue
 			}
 			named, err := ParseReference(name)

@@ -228,7 +228,7 @@ func (l layout) top(choice string) (ocispec.Descriptor, error) {
 // goesBy reports whether an entry goes by a name.
 func goesBy(d ocispec.Descriptor, choice string) bool {
 	ref, full := d.Annotations[ocispec.AnnotationRefName], d.Annotations[annotationContainerdName]
-	return d.Digest.String() == choice || ref == choice || full == choice || strings.HasSuffix(ref, ":"+choice) || strings.HasSuffix(full, ":"+choice)
+	return d.Digest.String() == choice || ref == choice || full == choice || strings.HasSuffix(ref, ":"+choice) || strings.HasSuffix(full, ":"+choice) || strings.HasSuffix(full, "/"+choice)
 }
 
 // entries is what index.json lists.

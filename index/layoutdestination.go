@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -292,6 +293,10 @@ func layoutIndex(have []ocispec.Descriptor, desc ocispec.Descriptor, tags []stri
 		named := desc
 		if tag != "" {
 			named.Annotations = with(desc.Annotations, Annotation{Key: ocispec.AnnotationRefName, Value: tag})
+		}
+		// docker load, with containerd's store, and ctr take the name of the image from here, and no other.
+		if ref, err := ParseReference(tag); err == nil && strings.ContainsAny(tag, ":/") {
+			named.Annotations = with(named.Annotations, Annotation{Key: annotationContainerdName, Value: ref.String()})
 		}
 		out.Manifests = append(out.Manifests, named)
 	}

@@ -23,6 +23,8 @@ type publicRegistry struct {
 	// basic: it wants a password itself, and has no token server. post is how its token server answers a POST; 0 gives a token.
 	basic bool
 	post  int
+	// noDelete: its token server knows no right to delete.
+	noDelete bool
 	// mount, head, referrers, deleteTag and deleteDigest are the statuses of such requests; 0 means that they do what is asked.
 	mount, head, referrers, deleteTag, deleteDigest int
 	// storage: blobs are sent on to another host, which refuses credentials.
@@ -47,7 +49,7 @@ var publicRegistries = []publicRegistry{
 	{name: "ECR Public", seen: "aws/containers-roadmap#1459 (mounts are refused)", mount: 405, referrers: 405, storage: true, deleteTag: 405, deleteDigest: 405, advice: "does not delete tags alone"},
 	{name: "GAR and GCR", seen: "containerd's authorizer (a POST for a token: 404); referrers: 400 in go-containerregistry#1543", post: 404, referrers: 400, storage: true},
 	{name: "ACR", seen: "containerd's authorizer (a POST for a token: 400), fluxcd/pkg#328 (deletes by digest only)", post: 400, storage: true, deleteTag: 405, advice: "does not delete tags alone"},
-	{name: "Quay", seen: "the specification; blobs lie with a storage of its cloud's", storage: true},
+	{name: "Quay", seen: "quay/quay, endpoints/v2/v2auth.py (scopes are pull, push and *); blobs lie with a storage of its cloud's", storage: true, noDelete: true},
 	{name: "Harbor", seen: "goharbor/harbor#17097 (a mount from elsewhere: 401), #18305 (2.7: referrers: 401 without a challenge)", mount: 401, referrers: 401},
 	{name: "GitLab", seen: "estesp/manifest-tool#53 (a mount: 401)", mount: 401, referrers: 404, storage: true},
 	{name: "Artifactory", seen: "containerd's authorizer (a POST for a token: 401), go-containerregistry#2026 (referrers: 406)", post: 401, referrers: 406},
@@ -56,7 +58,7 @@ var publicRegistries = []publicRegistry{
 
 // door puts the registry in front of one that does as the specification says.
 func (p publicRegistry) door(w *world) http.Handler {
-	auth := &registrytest.Auth{Registry: w.one, Realm: "http://auth.test/token", User: "founder", Password: "canary-password"}
+	auth := &registrytest.Auth{Registry: w.one, Realm: "http://auth.test/token", User: "founder", Password: "canary-password", PushDeletes: p.noDelete}
 	w.net.Add("auth.test", http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		if req.Method == http.MethodPost && p.post != 0 {
 			rw.WriteHeader(p.post)

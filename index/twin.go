@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // annotationZstd marks an entry whose layers are those of another entry for the same platform, compressed with zstd. Podman, Buildah and CRI-O (containers/image)
@@ -42,4 +44,33 @@ func compareTwins(a, b Image) int {
 		return 0
 	}
 	return cmp.Compare(rank(a), rank(b))
+}
+
+// pairTwins refuses two images for one platform in a list that is in order, unless the second is the first one's twin, which is marked as such.
+func pairTwins(list []Image) error {
+	for i := 1; i < len(list); i++ {
+		a, b := &list[i-1], &list[i]
+		if a.Platform != b.Platform || a.Platform.IsZero() {
+			continue
+		}
+		third := i > 1 && list[i-2].Platform == b.Platform
+		known := len(a.diffIDs) > 0 && len(b.diffIDs) > 0
+		pair := b.isTwin() && (!known || slices.Equal(a.diffIDs, b.diffIDs)) || b.isZstdOf(*a)
+		if third || a.isTwin() || !pair {
+			return &DuplicateError{Platform: a.Platform, Digests: [2]digest.Digest{a.Descriptor.Digest, b.Descriptor.Digest}}
+		}
+		b.Descriptor.Annotations = with(b.Descriptor.Annotations, Annotation{Key: annotationZstd, Value: "true"})
+	}
+	return nil
+}
+
+// withoutTwins leaves out what is another one's twin there.
+func withoutTwins(list []Image) []Image {
+	var out []Image
+	for _, image := range list {
+		if !image.IsTwin() || !slices.ContainsFunc(list, func(other Image) bool { return other.Platform == image.Platform && !other.IsTwin() }) {
+			out = append(out, image)
+		}
+	}
+	return out
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/manifold-build/manifold/index"
 	"github.com/manifold-build/manifold/internal/registrytest"
+	"github.com/manifold-build/manifold/platforms"
 )
 
 // putCompressed stores an image of one layer in the repository app, as it is stored under a media type.
@@ -48,6 +49,12 @@ func TestTwins(t *testing.T) {
 		if _, err := compose("zstd", "other"); err == nil {
 			t.Error("both are compressed with zstd")
 		}
+		for range 2 { // whichever digest comes first
+			if _, err := compose("gzip", "zstd", "other"); err == nil {
+				t.Error("a third one is accepted")
+			}
+			putCompressed(w.one, "other", "amd64", "more files", "more files, zstd", ocispec.MediaTypeImageLayerZstd)
+		}
 		draft, err := compose("zstd", "arm64", "gzip")
 		if err != nil {
 			t.Fatal(err)
@@ -79,6 +86,19 @@ func TestTwins(t *testing.T) {
 		}
 		if got := sound("two.test/copy:1"); got.Descriptor.Digest != x.Descriptor.Digest {
 			t.Error("the copy is another index")
+		}
+		putCompressed(w.one, "v2", "amd64", "new files", "new files, gzip", ocispec.MediaTypeImageLayerGzip)
+		v2 := []index.Member{{Source: "one.test/app:v2"}}
+		if _, err := w.access.Compose(t.Context(), index.Composition{Base: "one.test/app:both", Remove: []string{gz.Digest.String()}, Members: v2}); err == nil {
+			t.Error("a new image is paired with the twin of the old one")
+		}
+		v2[0].Replace = must("linux/amd64")
+		if replaced, err := w.access.Compose(t.Context(), index.Composition{Base: "one.test/app:both", Members: v2}); err != nil || len(replaced.Index.Images) != 2 {
+			t.Errorf("replaced, with its twin: %v", err)
+		}
+		one := index.CopyRequest{Source: "one.test/app:both", Names: []string{"two.test/one:1"}, Platforms: []platforms.Platform{must("linux/amd64")}}
+		if got, err := w.access.Copy(t.Context(), one); err != nil || got.Descriptor.Digest != gz.Digest {
+			t.Errorf("one platform: %+v, %v", got, err)
 		}
 		c := index.Composition{Base: "one.test/app:both", Remove: []string{"linux/arm64"}}
 		if draft, err = w.access.Compose(t.Context(), c); err != nil {

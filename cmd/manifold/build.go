@@ -167,15 +167,17 @@ func imageID(result builder.Result) string {
 
 // pinned is the reference of a tag with its digest instead.
 func pinned(t index.Receipt) string {
-	scheme, name := "", t.Ref
-	if strings.HasPrefix(name, "oci-layout:") || strings.HasPrefix(name, "oci-archive:") {
-		scheme, name, _ = strings.Cut(name, ":")
-		scheme += ":"
+	if file, ok := index.FileOf(t.Ref); ok {
+		if strings.HasPrefix(file, "docker-archive:") {
+			return t.Ref // it has no digests
+		}
+		return file + "@" + t.Digest.String()
 	}
+	name := t.Ref
 	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
 		name = name[:i]
 	}
-	return scheme + name + "@" + t.Digest.String()
+	return name + "@" + t.Digest.String()
 }
 
 // metadata is what --metadata-file holds: buildx's keys, and ours under "manifold".

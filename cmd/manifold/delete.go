@@ -25,7 +25,7 @@ func deleteCommand(s streams) *cobra.Command {
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client := r.client(s)
-			var all []index.Deleted
+			all := []index.Deleted{}
 			var errs []error
 			for _, name := range args {
 				req.Ref = name

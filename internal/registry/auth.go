@@ -24,9 +24,10 @@ type host struct {
 	client *Client
 
 	mu sync.Mutex
-	// challenge is what the host asked for last; its scheme is 0 until it did. more are the scopes that a challenge has named beyond those
-	// that were asked for, by these: some registries spell a repository in another way.
+	// challenge is what the host asked for last; its scheme is 0 until it did. own are what it asked for by the scopes of the request: repositories may have token servers of their own.
+	// more are the scopes that a challenge has named beyond those that were asked for, by these: some registries spell a repository in another way.
 	challenge auth.Challenge
+	own       map[string]auth.Challenge
 	more      map[string][]string
 
 	loggingIn sync.Mutex
@@ -77,36 +78,42 @@ func (h *host) authorize(ctx context.Context, req *http.Request, own bool) (answ
 		return answered{}, nil
 	}
 	h.mu.Lock()
-	challenge := h.challenge
 	asked := docker.GetTokenScopes(ctx, nil)
 	all := slices.Concat(asked, h.more[strings.Join(asked, " ")])
+	challenge, known := h.own[strings.Join(asked, " ")]
+	if !known {
+		challenge = h.challenge
+	}
 	h.mu.Unlock()
 	if challenge.Scheme == 0 {
 		return answered{}, nil
 	}
-	known, err := h.credentials(nil)
+	login, err := h.credentials(nil)
 	if err != nil {
 		return answered{}, err
 	}
 	if challenge.Scheme == auth.BasicAuth {
-		if known.user == "" || known.secret == "" {
+		if login.user == "" || login.secret == "" {
 			return answered{}, nil // the host says what it thinks of that
 		}
-		req.SetBasicAuth(known.user, known.secret)
+		req.SetBasicAuth(login.user, login.secret)
 		h.client.secrets.add(strings.TrimPrefix(req.Header.Get("Authorization"), "Basic "))
-		return answered{scheme: auth.BasicAuth, login: known}, nil
+		return answered{scheme: auth.BasicAuth, login: login}, nil
 	}
-	t, err := h.token(ctx, challenge, known, all, own)
-	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok && status.StatusCode == http.StatusUnauthorized && h.renewed(known) {
-		if known, err = h.credentials(nil); err == nil {
-			t, err = h.token(ctx, challenge, known, all, own)
+	t, err := h.token(ctx, challenge, login, all, own)
+	if status, ok := errors.AsType[remoteerrors.ErrUnexpectedStatus](err); ok && status.StatusCode == http.StatusUnauthorized && h.renewed(login) {
+		if login, err = h.credentials(nil); err == nil {
+			t, err = h.token(ctx, challenge, login, all, own)
 		}
+	}
+	if is[remoteerrors.ErrUnexpectedStatus](err) && !known {
+		return answered{}, nil // it was another repository's token server: the host says which one is this one's
 	}
 	if err != nil {
 		return answered{}, err
 	}
 	req.Header.Set("Authorization", "Bearer "+t.value)
-	return answered{auth.BearerAuth, known, t, strings.Join(all, " ")}, nil
+	return answered{auth.BearerAuth, login, t, strings.Join(all, " ")}, nil
 }
 
 // token is one that answers a challenge.
@@ -176,16 +183,22 @@ func (h *host) challenged(ctx context.Context, res *http.Response, with answered
 	asked := docker.GetTokenScopes(ctx, nil)
 	more := beyond(strings.Fields(next.Parameters["scope"]), asked)
 	h.mu.Lock()
-	before := h.challenge
-	h.challenge = next
+	key := strings.Join(asked, " ")
+	before, known := h.own[key]
+	if !known {
+		before = h.challenge
+	}
+	if h.own == nil {
+		h.own = map[string]auth.Challenge{}
+	}
+	h.challenge, h.own[key] = next, next
 	if len(more) > 0 {
 		if h.more == nil {
 			h.more = map[string][]string{}
 		}
-		key := strings.Join(asked, " ")
 		h.more[key] = beyond(more, h.more[key], h.more[key]...)
 	}
-	all := strings.Join(slices.Concat(asked, h.more[strings.Join(asked, " ")]), " ")
+	all := strings.Join(slices.Concat(asked, h.more[key]), " ")
 	h.mu.Unlock()
 	changed := before.Scheme != next.Scheme || before.Parameters["realm"] != next.Parameters["realm"] || before.Parameters["service"] != next.Parameters["service"]
 	switch {

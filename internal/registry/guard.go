@@ -74,10 +74,13 @@ type guard struct {
 func newGuard(t *http.Transport, opt Options) *guard {
 	g := &guard{names: opt.Trusted, at: map[string]reach{}}
 	if opt.Transport != nil {
-		g.own = &watched{opt.Transport, loopback, g}
-		g.trusted = &watched{opt.Transport, loopback, nil}
-		g.private = &watched{opt.Transport, private, nil}
-		g.public = &watched{opt.Transport, public, nil}
+		if own, ok := opt.Transport.(*http.Transport); ok {
+			g.proxied = own.Proxy
+		}
+		g.own = &watched{opt.Transport, loopback, g, true}
+		g.trusted = &watched{opt.Transport, loopback, g, false}
+		g.private = &watched{opt.Transport, private, g, false}
+		g.public = &watched{opt.Transport, public, g, false}
 		return g
 	}
 	t.MaxIdleConns, t.MaxIdleConnsPerHost = 4*parallelConnections, parallelConnections
@@ -118,18 +121,20 @@ func (g *guard) note(host string, addr net.Addr) {
 	if to, err := netip.ParseAddrPort(addr.String()); err == nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.at[host] = reachOf(to.Addr())
+		if now, ok := g.at[host]; !ok || reachOf(to.Addr()) < now { // what was found at a public address stays there, whatever its name leads to later
+			g.at[host] = reachOf(to.Addr())
+		}
 	}
 }
 
-// isPrivate reports whether the registry itself is at an address of somebody's own.
-func (g *guard) isPrivate(from origin) bool {
-	if addr, err := netip.ParseAddr((&url.URL{Host: from.host}).Hostname()); err == nil {
-		return reachOf(addr) != public
+// from is from where the registry itself can be reached.
+func (g *guard) from(o origin) reach {
+	if addr, err := netip.ParseAddr((&url.URL{Host: o.host}).Hostname()); err == nil {
+		return reachOf(addr)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.at[withPort(from.scheme, from.host)] != public
+	return g.at[withPort(o.scheme, o.host)]
 }
 
 // reach is from where an address can be reached.
@@ -151,11 +156,17 @@ var (
 		netip.MustParsePrefix("64:ff9b::/96"):   {12, 13, 14, 15},
 		netip.MustParsePrefix("64:ff9b:1::/48"): {6, 7, 9, 10},
 		netip.MustParsePrefix("2002::/16"):      {2, 3, 4, 5},
+		netip.MustParsePrefix("::/96"):          {12, 13, 14, 15}, // RFC 4291, section 2.5.5.1
 	}
+	// metadata are addresses at which clouds tell a machine its secrets, beside those of its link: Azure's, Oracle's and AWS's.
+	metadata = []netip.Addr{netip.MustParseAddr("168.63.129.16"), netip.MustParseAddr("192.0.0.192"), netip.MustParseAddr("fd00:ec2::254")}
 )
 
 func reachOf(a netip.Addr) reach {
-	a = a.Unmap()
+	a = a.WithZone("").Unmap()
+	if a.IsLoopback() || a.IsUnspecified() || slices.Contains(metadata, a) {
+		return loopback
+	}
 	for prefix, at := range translated {
 		if prefix.Contains(a) {
 			b := a.As16()
@@ -187,11 +198,17 @@ func atPrivate(host string) *PolicyError {
 type watched struct {
 	http.RoundTripper
 
-	most reach
-	note *guard // told of where a connection leads; nil: nobody is
+	most  reach
+	guard *guard
+	note  bool // where a connection leads is noted
 }
 
 func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
+	if w.guard.proxied != nil {
+		if proxy, err := w.guard.proxied(req); err == nil && proxy != nil {
+			return w.RoundTripper.RoundTrip(req) // where the proxy is says nothing
+		}
+	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	refuse := func(address string) bool {
 		err := refuseBeyond(w.most, address)
@@ -205,8 +222,8 @@ func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
 		GotConn: func(info httptrace.GotConnInfo) {
 			if refuse(info.Conn.RemoteAddr().String()) {
 				_ = info.Conn.Close() // nothing goes out
-			} else if w.note != nil {
-				w.note.note(withPort(req.URL.Scheme, req.URL.Host), info.Conn.RemoteAddr())
+			} else if w.note {
+				w.guard.note(withPort(req.URL.Scheme, req.URL.Host), info.Conn.RemoteAddr())
 			}
 		},
 	})
@@ -286,11 +303,14 @@ func (g *guard) route(req *http.Request, from origin) (http.RoundTripper, error)
 	if sameHost(to.Scheme, to.Host, from.scheme, from.host) {
 		return g.own, nil
 	}
-	if slices.Contains(g.names, to.Host) || to.Hostname() == (&url.URL{Host: from.host}).Hostname() {
+	if slices.Contains(g.names, to.Host) {
 		return g.trusted, nil
 	}
 	most, transport := public, g.public
-	if g.isPrivate(from) {
+	switch own := g.from(from); {
+	case own == loopback && to.Hostname() == (&url.URL{Host: from.host}).Hostname():
+		return g.trusted, nil // another port of the registry's machine, which is this one
+	case own != public:
 		most, transport = private, g.private
 	}
 	if addr, err := netip.ParseAddr(to.Hostname()); err == nil && reachOf(addr) > most {

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -50,6 +52,10 @@ func TestPrivateStorage(t *testing.T) {
 		{"10.0.0.1:5000", "[64:ff9b::a9fe:a9fe]", false},     // 169.254.169.254
 		{"10.0.0.1:5000", "[64:ff9b:1:7f00:0:100::]", false}, // 127.0.0.1
 		{"10.0.0.1:5000", "[2002:7f00:1::]", false},          // 127.0.0.1 by 6to4
+		{"10.0.0.1:5000", "[64:ff9b::a9fe:a9fe%251]", false}, // with a zone
+		{"10.0.0.1:5000", "[::a9fe:a9fe]", false},            // 169.254.169.254, compatible with IPv4
+		{"10.0.0.1:5000", "[fd00:ec2::254]", false},          // a cloud's metadata
+		{"198.51.100.1", "168.63.129.16", false},
 		{"198.51.100.1", "198.51.100.7", true},
 		{"198.51.100.1", "10.0.0.7", false},
 		{"198.51.100.1", "100.64.0.7", false},
@@ -74,7 +80,7 @@ func TestPrivateStorage(t *testing.T) {
 			if err == nil {
 				return
 			}
-			if policy, ok := errors.AsType[*registry.PolicyError](err); !ok || policy.To != tc.storage || !strings.Contains(err.Error(), "--trusted-host") {
+			if policy, ok := errors.AsType[*registry.PolicyError](err); !ok || policy.To != strings.ReplaceAll(tc.storage, "%25", "%") || !strings.Contains(err.Error(), "--trusted-host") {
 				t.Errorf("error %v", err)
 			}
 			for _, req := range n.Log() {
@@ -219,4 +225,64 @@ func clientCert(t *testing.T) (cert, key []byte) {
 		t.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: rawKey})
+}
+
+// TestProxiedTransport: a transport of the caller's that has a proxy is not taken for one that connects to where the proxy is.
+func TestProxiedTransport(t *testing.T) {
+	t.Parallel()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch req.URL.Host {
+		case "reg.test":
+			w.Header().Set("Location", "http://storage.test/x")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		case "private.test":
+			w.Header().Set("Location", "http://10.0.0.7/x")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		default:
+			_, _ = w.Write([]byte("layer"))
+		}
+	}))
+	t.Cleanup(proxy.Close)
+	at, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := options(&http.Transport{Proxy: http.ProxyURL(at)}, "http")
+	if err := readLayer(t.Context(), repository(t, opt, "reg.test/app")); err != nil {
+		t.Errorf("storage behind the proxy: %v", err)
+	}
+	if err := readLayer(t.Context(), repository(t, opt, "private.test/app")); !strings.Contains(fmt.Sprint(err), "--trusted-host") {
+		t.Errorf("a registry whose address nobody knows sends us to a private one: %v", err)
+	}
+}
+
+// TestTokenServerForEach: repositories of one host may have token servers of their own.
+func TestTokenServerForEach(t *testing.T) {
+	t.Parallel()
+	n, r := registrytest.NewNetwork(), registrytest.NewRegistry()
+	doors := map[string]*registrytest.Auth{}
+	for _, name := range []string{"a", "b"} {
+		doors[name] = &registrytest.Auth{Registry: r, Realm: "http://reg.test/token/" + name, User: "founder", Password: canary, Refuse: func(repository string) bool { return repository != name }}
+	}
+	n.Add("reg.test", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if name, ok := strings.CutPrefix(req.URL.Path, "/token/"); ok {
+			doors[name].Tokens(w, req)
+			return
+		}
+		doors[strings.Split(req.URL.Path, "/")[2]].ServeHTTP(w, req)
+	}))
+	client := registry.New(options(n, "http"))
+	for _, name := range []string{"a", "b", "a", "b"} {
+		named, err := reference.ParseNormalizedNamed("reg.test/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo, err := client.Repository(named)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := repo.CheckPush(t.Context()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

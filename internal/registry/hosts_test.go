@@ -74,7 +74,7 @@ func TestNoPlainFallback(t *testing.T) {
 			opt := options(nil, "https")
 			opt.Transport = nil
 			_, _, err := repository(t, opt, addr+"/app").Manifest(t.Context(), "1")
-			if err == nil || strings.Contains(err.Error(), "404") {
+			if err == nil || strings.Contains(err.Error(), "status 404") {
 				t.Errorf("error %v", err)
 			}
 			if n := plain.Load(); n > 0 {

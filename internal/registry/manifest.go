@@ -228,13 +228,21 @@ func (r *Repository) DeleteManifest(ctx context.Context, object string) error {
 	if err != nil {
 		return err
 	}
-	res, err := r.do(ctx, h, request{
-		method: http.MethodDelete, at: "/manifests/" + object, remove: true,
-		lost: func() bool {
-			_, err := r.statOnce(ctx, h, "/manifests/"+object)
-			return errdefs.IsNotFound(err)
-		},
-	})
+	q := request{method: http.MethodDelete, at: "/manifests/" + object, remove: true}
+	q.lost = func() bool {
+		_, err := r.statOnce(ctx, h, q.at)
+		return errdefs.IsNotFound(err)
+	}
+	err = r.delete(ctx, h, q)
+	if status, ok := errors.AsType[*StatusError](err); ok && status.Token {
+		q.remove, q.push = false, true // Quay's knows no right to delete
+		err = r.delete(ctx, h, q)
+	}
+	return err
+}
+
+func (r *Repository) delete(ctx context.Context, h *host, q request) error {
+	res, err := r.do(ctx, h, q)
 	if errors.Is(err, errDone) {
 		return nil
 	}

@@ -54,6 +54,8 @@ type StatusError struct {
 	// Code is the HTTP status, Message what the registry said, one line, "" if it said nothing.
 	Code    int
 	Message string
+	// Token: it is the token server's answer, and not the registry's.
+	Token bool
 	// RetryAfter is when the registry asks to come back, 0 if it does not say.
 	RetryAfter time.Duration
 }
@@ -69,6 +71,9 @@ func (e *StatusError) Error() string {
 
 // Unwrap returns containerd's error for the status, nil if there is none.
 func (e *StatusError) Unwrap() error {
+	if e.Token && e.Code == http.StatusNotFound {
+		return nil // the object was not asked for
+	}
 	switch e.Code {
 	case http.StatusNotFound:
 		return errdefs.ErrNotFound
@@ -144,7 +149,7 @@ func (r *Repository) send(ctx context.Context, h *host, q request) (*http.Respon
 		if err != nil {
 			return nil, err
 		}
-		if res.StatusCode < http.StatusBadRequest && with.token != nil {
+		if res.StatusCode != http.StatusUnauthorized && with.token != nil {
 			with.token.taken.Store(true)
 		}
 		if res.StatusCode != http.StatusUnauthorized || !sameHost(res.Request.URL.Scheme, res.Request.URL.Host, h.Scheme, h.Host) || try == maxChallenges || q.unasked {
@@ -215,10 +220,18 @@ func (r *Repository) sendOnce(ctx context.Context, h *host, q request, own bool)
 	defer answer.Stop()
 	if body != nil {
 		answer.Reset(answerWait) // until the body begins to go out
-		out := &outgoing{
-			ReadCloser: body, pace: pace{cancel: stop}, left: q.size, begun: answer.Stop, sent: func() { answer.Reset(q.answerWait()) },
+		paced := func(body io.ReadCloser) *outgoing {
+			return &outgoing{ReadCloser: body, pace: pace{cancel: stop}, left: q.size, begun: answer.Stop, sent: func() { answer.Reset(q.answerWait()) }}
 		}
-		req.Body, req.ContentLength, req.GetBody = out, q.size, q.open // again for a redirect that keeps the method
+		out := paced(body)
+		req.Body, req.ContentLength = out, q.size
+		req.GetBody = func() (io.ReadCloser, error) { // again for a redirect that keeps the method
+			body, err := q.open()
+			if err != nil {
+				return nil, err
+			}
+			return paced(body), nil
+		}
 		if q.size == 0 {
 			req.Body = http.NoBody
 			_ = out.Close()
@@ -325,7 +338,7 @@ func (h *host) explain(ctx context.Context, r *Repository, err error) error {
 
 // tokenStatus makes an error of a token server's answer, as of a registry's own.
 func (h *host) tokenStatus(r *Repository, answer remoteerrors.ErrUnexpectedStatus) error {
-	e := &StatusError{Method: answer.RequestMethod, Domain: r.domain, Code: answer.StatusCode, Message: "no token for " + r.domain}
+	e := &StatusError{Method: answer.RequestMethod, Token: true, Domain: r.domain, Code: answer.StatusCode, Message: "no token for " + r.domain}
 	if at, err := url.Parse(answer.RequestURL); err == nil {
 		e.Registry, e.Object = h.client.clean(at.Host), h.client.clean(at.EscapedPath())
 	}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/manifold-build/manifold/internal/ocijson"
 )
 
@@ -46,4 +49,12 @@ func (r *Repository) Tags(ctx context.Context) ([]string, error) {
 		at = next
 	}
 	return out, nil
+}
+
+// TagsPushed is Tags of the host that is pushed to.
+func (r *Repository) TagsPushed(ctx context.Context) ([]string, error) { return r.pushed().Tags(ctx) }
+
+// ReferrersPushed is Referrers of the host that is pushed to.
+func (r *Repository) ReferrersPushed(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
+	return r.pushed().Referrers(ctx, d)
 }

@@ -23,6 +23,8 @@ type Auth struct {
 	Lifetime time.Duration
 	// Never: no token is ever accepted.
 	Never bool
+	// PushDeletes: who may push may delete, and there is no right to delete, as with Quay.
+	PushDeletes bool
 	// Refuse says of which repositories a token is refused; nil means of none.
 	Refuse func(repository string) bool
 
@@ -72,6 +74,10 @@ func (a *Auth) Tokens(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	scopes := strings.Fields(scope)
+	if a.PushDeletes && slices.ContainsFunc(scopes, func(s string) bool { return strings.HasSuffix(s, ":delete") }) {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
 	for _, s := range scopes {
 		if name, ok := strings.CutPrefix(s, "repository:"); ok && a.Refuse != nil && a.Refuse(name[:max(strings.LastIndexByte(name, ':'), 0)]) {
 			w.WriteHeader(http.StatusForbidden)
@@ -89,6 +95,9 @@ func (a *Auth) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	t, ok := a.tokens[name]
 	a.mu.Unlock()
 	needed := needs(req)
+	if a.PushDeletes && req.Method == http.MethodDelete {
+		needed = []string{strings.TrimSuffix(needed[0], "delete") + "pull,push"}
+	}
 	challenge := fmt.Sprintf(`Bearer realm=%q,service="registry"`, a.Realm)
 	if len(needed) > 0 {
 		challenge += fmt.Sprintf(`,scope=%q`, strings.Join(needed, " "))
