@@ -17,6 +17,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
+	ctdimages "github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/manifold-build/manifold/index"
@@ -290,4 +295,47 @@ func TestArchiveMistakes(t *testing.T) {
 			t.Errorf("the archive by containerd's name of it: %v", err)
 		}
 	})
+}
+
+// TestContainerdImports: containerd, and Docker with its store, find the image under the name that docker run looks for.
+func TestContainerdImports(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"docker-archive:-:app:1.0": "docker.io/library/app:1.0", "docker-archive:-:ghcr.io/team/app:2": "ghcr.io/team/app:2", "oci-archive:-:team/app:1.0": "docker.io/team/app:1.0",
+	} {
+		w := newWorld()
+		w.two.NoReferrers = true
+		putIndexOf(w.one, "src", "1", "a layer", "linux/amd64")
+		x, err := w.access.Pull(t.Context(), "one.test/src:1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sign(w.one, x.Images[0].Descriptor.Digest)
+		var out bytes.Buffer
+		opt := w.access.Options()
+		opt.Stdout = &out
+		if _, err := index.NewClient(opt).Copy(t.Context(), index.CopyRequest{Source: "one.test/src:1", Names: []string{name}, Platforms: []platforms.Platform{must("linux/amd64")}}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		store, err := local.NewStore(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		desc, err := archive.ImportIndex(t.Context(), store, &out)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		raw, err := content.ReadBlob(t.Context(), store, desc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list ocispec.Index
+		if err := json.Unmarshal(raw, &list); err != nil {
+			t.Fatal(err)
+		}
+		docker := strings.HasPrefix(name, "docker")
+		if len(list.Manifests) == 0 || docker && len(list.Manifests) != 1 || list.Manifests[0].Annotations[ctdimages.AnnotationImageName] != want {
+			t.Errorf("%s: %+v, want one for %s", name, list.Manifests, want)
+		}
+	}
 }

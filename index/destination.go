@@ -1,11 +1,13 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -63,7 +65,8 @@ func (p publication) publish(ctx context.Context, c *Client, names []string) (_ 
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range places {
+	// In one order for everybody: two that wait for each other's layouts wait for ever.
+	for _, d := range slices.SortedFunc(slices.Values(places), func(a, b destination) int { return cmp.Compare(realPath(a.String()), realPath(b.String())) }) {
 		if err := d.begin(ctx); err != nil {
 			return nil, &TagError{Ref: d.refs()[0], Err: err}
 		}

@@ -67,7 +67,7 @@ func (d *repositoryDestination) put(ctx context.Context, desc ocispec.Descriptor
 	if there, err := d.repo.HasBlob(ctx, desc.Digest); err != nil || there {
 		return howExists, err
 	}
-	// A place is waited for before anything begins that expires: a token, an upload session.
+	// A place is waited for before anything begins that expires, as a token does; a session that a mount has offered and that expires is begun anew.
 	release, err := d.client.reg.Blob(ctx)
 	if err != nil {
 		return "", err
