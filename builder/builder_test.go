@@ -305,3 +305,11 @@ func parseList(t *testing.T, s string) []platforms.Platform {
 	}
 	return list
 }
+
+// TestNoClient: a builder without a client of its own serves BuildKit what docker login stored.
+func TestNoClient(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	if provider, err := (Builder{}).credentials(); err != nil || provider == nil {
+		t.Error(err)
+	}
+}

@@ -59,8 +59,13 @@ func NewClient(opt ClientOptions) *Client {
 	return c
 }
 
-// Options returns what the client was made with.
-func (c *Client) Options() ClientOptions { return c.opt }
+// Options returns what the client was made with; of no client, those of the default.
+func (c *Client) Options() ClientOptions {
+	if c == nil {
+		return ClientOptions{}
+	}
+	return c.opt
+}
 
 // repository finds the repository of a reference.
 func (c *Client) repository(ref string) (reference.Named, *registry.Repository, error) {
