@@ -205,7 +205,7 @@ func (d *archiveDestination) dockerIndex() ocispec.Index {
 func (d *archiveDestination) images() []reference.Named {
 	var out []reference.Named
 	for _, n := range d.names {
-		if named, err := ParseReference(n.tag); n.tag != "" && err == nil {
+		if named, err := ParseReference(n.tag); n.tag != "" && err == nil && !slices.ContainsFunc(out, func(have reference.Named) bool { return have.String() == named.String() }) {
 			out = append(out, named)
 		}
 	}

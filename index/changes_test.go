@@ -279,14 +279,7 @@ func mustJSON(v any) string {
 // TestMirrorIsNotTheRegistry: what only a mirror holds does not count as published, and a mirror's word does not confirm a tag.
 func TestMirrorIsNotTheRegistry(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, "one.test"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	config := "server = \"https://one.test\"\n[host.\"https://mirror.test\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
-	if err := os.WriteFile(filepath.Join(root, "one.test", "hosts.toml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	root := mirrorOfOne(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		mirror := registrytest.NewRegistry()
@@ -321,4 +314,18 @@ func TestTagAndDigest(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// mirrorOfOne is a folder of hosts.toml files in which mirror.test is the mirror of one.test.
+func mirrorOfOne(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "one.test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := "server = \"https://one.test\"\n[host.\"https://mirror.test\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+	if err := os.WriteFile(filepath.Join(root, "one.test", "hosts.toml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
 }

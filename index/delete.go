@@ -42,7 +42,7 @@ type Deleted struct {
 	Indexes []string `json:"indexes,omitempty"`
 	// Referrers refer to the manifest by their subject. They stay, and some registries delete them later.
 	Referrers []Referrer `json:"referrers,omitempty"`
-	// Unseen are tags that were not looked at, since the repository has more than 2,000 of them.
+	// Unseen counts tags that were not looked at, or not all of them: the repository has more than 2,000, or could not be read to the end, which is an error only where a manifest is deleted.
 	Unseen int `json:"unseen,omitempty"`
 	// Done: it was deleted.
 	Done bool `json:"done"`
@@ -105,6 +105,7 @@ func (c *Client) Delete(ctx context.Context, req DeleteRequest) (Deleted, error)
 func (d *Deleted) look(ctx context.Context, repo *registry.Repository, object string, byDigest bool) error {
 	tags, err := repo.TagsPushed(ctx)
 	if err != nil && !errdefs.IsNotFound(err) {
+		d.Unseen = 1 // at least
 		return fmt.Errorf("what else there is in %s: %w", repo, err)
 	}
 	if len(tags) > maxLookedAt {
@@ -140,7 +141,9 @@ func (d *Deleted) look(ctx context.Context, repo *registry.Repository, object st
 			return err
 		})
 	}
-	err = eg.Wait()
+	if err = eg.Wait(); err != nil {
+		d.Unseen = max(d.Unseen, len(tags))
+	}
 	slices.Sort(d.Tags)
 	slices.Sort(d.Indexes)
 	return err

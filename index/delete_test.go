@@ -3,8 +3,7 @@ package index_test
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -84,14 +83,7 @@ func TestDelete(t *testing.T) {
 // TestDeleteLooksEverywhere: what a mirror does not know counts, and what was not looked at may count.
 func TestDeleteLooksEverywhere(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, "one.test"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	config := "server = \"https://one.test\"\n[host.\"https://mirror.test\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
-	if err := os.WriteFile(filepath.Join(root, "one.test", "hosts.toml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	root := mirrorOfOne(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		mirror := registrytest.NewRegistry()
@@ -105,6 +97,16 @@ func TestDeleteLooksEverywhere(t *testing.T) {
 		var dangling *index.DanglingError
 		if _, err := mirrored.Delete(t.Context(), index.DeleteRequest{Ref: "one.test/src@" + d.String()}); !errors.As(err, &dangling) || len(dangling.Tags) != 1 {
 			t.Errorf("behind a mirror: %v", err)
+		}
+		w.net.Fault = func(r registrytest.Request) *registrytest.Fault {
+			if r.Class == "tag" && r.Method == http.MethodHead && strings.HasSuffix(r.Path, "/2") {
+				return &registrytest.Fault{Status: http.StatusForbidden}
+			}
+			return nil
+		}
+		w.one.PutManifest("src", "2", "application/vnd.oci.image.index.v1+json", w.one.Raw("src", d))
+		if got, err := w.access.Delete(t.Context(), index.DeleteRequest{Ref: "one.test/src:1"}); err != nil || !got.Done || got.Unseen == 0 {
+			t.Errorf("a tag beside one that cannot be read: %+v, %v", got, err)
 		}
 		many := putIndexOf(w.one, "many", "zzz", "x", "linux/amd64")
 		other := putImage(w.one, "many", "", "y", "linux/arm64")

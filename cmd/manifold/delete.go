@@ -87,6 +87,6 @@ func printDeleted(s streams, d index.Deleted) {
 		note("%d manifests refer to it", len(d.Referrers))
 	}
 	if d.Unseen > 0 {
-		note("%d tags were not looked at", d.Unseen)
+		note("%d tags were not looked at, or not all of them: which others name it is not known", d.Unseen)
 	}
 }

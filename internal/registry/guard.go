@@ -127,8 +127,8 @@ func (g *guard) note(host string, addr net.Addr) {
 	}
 }
 
-// from is from where the registry itself can be reached.
-func (g *guard) from(o origin) reach {
+// reach is from where the registry itself can be reached.
+func (g *guard) reach(o origin) reach {
 	if addr, err := netip.ParseAddr((&url.URL{Host: o.host}).Hostname()); err == nil {
 		return reachOf(addr)
 	}
@@ -174,7 +174,7 @@ func reachOf(a netip.Addr) reach {
 		}
 	}
 	switch {
-	case a.IsLoopback(), a.IsLinkLocalUnicast(), a.IsUnspecified(), a.IsMulticast(), thisNetwork.Contains(a):
+	case a.IsLinkLocalUnicast(), a.IsMulticast(), thisNetwork.Contains(a):
 		return loopback
 	case a.IsPrivate(), sharedSpace.Contains(a):
 		return private
@@ -307,7 +307,7 @@ func (g *guard) route(req *http.Request, from origin) (http.RoundTripper, error)
 		return g.trusted, nil
 	}
 	most, transport := public, g.public
-	switch own := g.from(from); {
+	switch own := g.reach(from); {
 	case own == loopback && to.Hostname() == (&url.URL{Host: from.host}).Hostname():
 		return g.trusted, nil // another port of the registry's machine, which is this one
 	case own != public:
