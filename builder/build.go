@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/types"
@@ -22,14 +23,18 @@ import (
 	"github.com/manifold-build/manifold/platforms"
 )
 
-// Builder builds on a node.
+// Builder builds on one node, or on several.
 type Builder struct {
-	// Node runs the build.
-	Node *Node
+	// Nodes run the build. With several each target is built on one of them, which [Placement] has a say in; the first is asked what no single target
+	// is about. None is an error.
+	Nodes []*Node
+	// Placement says which targets are built where, of several nodes.
+	Placement Placement
 	// Registry is how this process reaches registries; nil means Docker's way. One client may serve many builds. BuildKit reaches registries by its
 	// own configuration, with the same credentials.
 	Registry *index.Client
-	// CacheDir is a folder in which is remembered what base images hold: see [frontend.Config]. Empty means that nothing is remembered.
+	// CacheDir is a folder in which is remembered what base images hold (see [frontend.Config]), and how long stages took, which helps to place targets on
+	// several nodes. Empty means that nothing is remembered.
 	CacheDir string
 	// Program is the path of a program that answers [frontend.ScanCommand], as the CLI does: images of very many folders are then read on the node
 	// in one step that is cached. Empty means that they are always read through the gateway, as they are where the program is not static or the
@@ -59,7 +64,93 @@ type Result struct {
 	// Exporter is what BuildKit's exporters answered.
 	Exporter map[string]string `json:"exporter,omitempty"`
 
+	// Targets say what became of each target, in their order, also if the build failed. Nil means that it did not get as far as to know them.
+	Targets []TargetResult `json:"targets,omitempty"`
+
 	targets []platforms.Platform // named by the request or by the Dockerfile's header
+}
+
+// TargetResult is what became of one target.
+type TargetResult struct {
+	Target platforms.Platform `json:"target"`
+	// Digest is its image's; empty if it is not known.
+	Digest digest.Digest `json:"digest,omitempty"`
+	// Node is the name of the node that built it last.
+	Node string `json:"node"`
+	// Strategies are how its stages that run something were run, each once.
+	Strategies []platforms.Strategy `json:"strategies,omitempty"`
+	// Attempts are all that were made, the last one included.
+	Attempts []Attempt `json:"attempts"`
+	// Seconds is how long the last attempt took, with those of its targets that were built beside it.
+	Seconds float64 `json:"seconds"`
+	// Verdict and Tested are the gate's; empty if it did not come to that.
+	Verdict string `json:"verdict,omitempty"`
+	Tested  string `json:"tested,omitempty"`
+	// Missing says that it failed and is left out of the result: see [Request.Optional].
+	Missing bool `json:"missing,omitempty"`
+}
+
+// Attempt is one try to build a target on a node.
+type Attempt struct {
+	Node string `json:"node"`
+	// Error is why it failed; empty if it did not.
+	Error string `json:"error,omitempty"`
+}
+
+// note adds an attempt for targets.
+func (r *Result) note(node string, took time.Duration, targets []platforms.Platform, err error) {
+	for _, t := range targets {
+		i := slices.IndexFunc(r.Targets, func(o TargetResult) bool { return o.Target == t })
+		if i < 0 {
+			i = len(r.Targets)
+			r.Targets = append(r.Targets, TargetResult{Target: t})
+		}
+		one := &r.Targets[i]
+		one.Node, one.Seconds = node, took.Seconds()
+		one.Attempts = append(one.Attempts, Attempt{Node: node, Error: errorOf(err, t)})
+	}
+}
+
+// errorOf is the part of a build's error that is about a target; empty if none is.
+func errorOf(err error, t platforms.Platform) string {
+	if err == nil {
+		return ""
+	}
+	if several, ok := errors.AsType[*TargetsError](err); ok {
+		for _, e := range several.Errs {
+			if one, ok := errors.AsType[*TargetError](e); ok && one.Target == t {
+				return one.Error()
+			}
+		}
+		return ""
+	}
+	if one, ok := errors.AsType[*TargetError](err); ok && one.Target != t {
+		return ""
+	}
+	return err.Error()
+}
+
+// fillTargets adds what is known of each target's image.
+func (r *Result) fillTargets() {
+	for i := range r.Targets {
+		one := &r.Targets[i]
+		one.Strategies = nil
+		for _, s := range r.Steps {
+			if s.Target == one.Target && s.Executes && !slices.Contains(one.Strategies, s.Strategy) {
+				one.Strategies = append(one.Strategies, s.Strategy)
+			}
+		}
+		for _, image := range r.Images {
+			if satisfies(image.Platform, one.Target) {
+				one.Digest = image.Descriptor.Digest
+			}
+		}
+		for _, j := range r.Gate {
+			if j.Report.Platform == one.Target && j.Report.Verdict != 0 {
+				one.Verdict, one.Tested = j.Report.Verdict.String(), j.Tested
+			}
+		}
+	}
 }
 
 // TargetError is the failure of one target on a node.
@@ -93,13 +184,26 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	}
 	b.Registry = exports.client(b.Registry)
 	watch := &watcher{call: r.Progress}
+	first, err := b.first()
+	if err != nil {
+		return Result{}, err
+	}
 	// The repositories are asked while the Dockerfile is read and planned.
 	asking, stop := context.WithCancel(ctx)
 	var mayPush errgroup.Group
 	mayPush.Go(func() error { return b.checkRepositories(asking, exports.repos) })
-	result, err := b.solve(ctx, r, exports, watch, mayPush.Wait)
+	var result Result
+	var joined *index.Draft
+	if len(b.Nodes) > 1 {
+		result, joined, err = b.buildOnMany(ctx, r, exports, watch, mayPush.Wait)
+	} else {
+		result, err = b.buildOnOne(ctx, first, r, exports, watch, mayPush.Wait)
+	}
 	stop() // where the build did not get that far
 	_ = mayPush.Wait()
+	if joined != nil {
+		defer func() { err = errors.Join(err, joined.Close()) }()
+	}
 	if err := errors.Join(err, exports.finish(err != nil)); err != nil {
 		return result, err
 	}
@@ -111,9 +215,37 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 		if r.TargetTag != "" && len(result.targets) == 0 {
 			return result, errors.New("per-target tags need the targets: name them with --platform or in the Dockerfile's header")
 		}
-		return result, b.publish(ctx, &result, exports, own, watch)
+		err = b.publish(ctx, &result, exports, own, joined, watch)
+		result.fillTargets()
+		return result, err
 	}
-	return result, result.readArchives(ctx, b.Registry, exports)
+	if joined == nil {
+		err = result.readArchives(ctx, b.Registry, exports)
+	}
+	result.fillTargets()
+	return result, err
+}
+
+// first is the node that is asked what no single target is about.
+func (b Builder) first() (*Node, error) {
+	if len(b.Nodes) == 0 {
+		return nil, errors.New("there is no node to build on")
+	}
+	return b.Nodes[0], nil
+}
+
+// buildOnOne builds all targets on one node, whose BuildKit writes the result.
+func (b Builder) buildOnOne(ctx context.Context, n *Node, r Request, exports *exportPlan, watch *watcher, ready func() error) (Result, error) {
+	r.CacheTo, r.CacheFrom = tolerant(r.CacheTo), b.cacheUnion(ctx, r.CacheFrom, r.Targets)
+	living, stop := n.alive(ctx)
+	defer stop()
+	begun := time.Now()
+	result, err := worker{b, n}.solve(living, r, exports.entries, watch, ready)
+	if lost := n.lost(ctx, err); lost != nil {
+		err = lost
+	}
+	result.note(n.Name, time.Since(begun), result.targets, err)
+	return result, err
 }
 
 // checkRepositories asks every repository whether it takes a push, before anything is built.
@@ -130,15 +262,25 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 	return errors.Join(errs...)
 }
 
+// worker is a builder on one of its nodes.
+type worker struct {
+	Builder
+
+	node *Node
+}
+
 // solve runs the frontend in this process against the node. Before anything is built, ready has to return nil.
-func (b Builder) solve(ctx context.Context, r Request, exports *exportPlan, watch *watcher, ready func() error) (result Result, err error) {
-	opt := client.SolveOpt{Exports: exports.entries}
+func (b worker) solve(ctx context.Context, r Request, entries []client.ExportEntry, watch *watcher, ready func() error) (result Result, err error) {
+	opt := client.SolveOpt{Exports: entries}
 	program, launcher := b.offer(&opt, b.Program, programFolder), b.offer(&opt, b.launcher(), launcherFolder)
-	front := frontend.Config{CacheDir: b.CacheDir, Program: program, Launcher: launcher, Planned: func(targets []platforms.Platform, steps []dockerfile.Step) error {
+	front := frontend.Config{CacheDir: b.CacheDir, Program: program, Launcher: launcher, FailFast: r.FailFast, Optional: r.Optional, Pins: r.pins, Planned: func(targets []platforms.Platform, steps []dockerfile.Step) error {
 		result.targets, result.Steps = targets, steps
 		return ready()
 	}, Judged: func(gate []frontend.Judgement) { result.Gate = gate }}
 	response, err := b.run(ctx, r, opt, watch, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		if r.pins != nil {
+			c = r.pins.Pinned(c)
+		}
 		return front.Build(ctx, waiting{c, ready})
 	})
 	if err != nil {
@@ -167,7 +309,7 @@ func (w waiting) Solve(ctx context.Context, req gateway.SolveRequest) (*gateway.
 }
 
 // run runs a frontend in this process against the node.
-func (b Builder) run(ctx context.Context, r Request, opt client.SolveOpt, watch *watcher, front gateway.BuildFunc) (_ *client.SolveResponse, err error) {
+func (b worker) run(ctx context.Context, r Request, opt client.SolveOpt, watch *watcher, front gateway.BuildFunc) (_ *client.SolveResponse, err error) {
 	credentials, err := b.credentials()
 	if err != nil {
 		return nil, err
@@ -189,7 +331,7 @@ func (b Builder) run(ctx context.Context, r Request, opt client.SolveOpt, watch 
 		}
 		return nil
 	})
-	response, err := b.Node.client.Build(ctx, opt, "manifold", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+	response, err := b.node.client.Build(ctx, opt, "manifold", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 		res, err := front(ctx, c)
 		failed = err
 		return res, err
@@ -226,7 +368,7 @@ func (b Builder) credentials() (authprovider.AuthConfigProvider, error) {
 }
 
 // targetErrors adds the node to each target's failure.
-func (b Builder) targetErrors(err error) error {
+func (b worker) targetErrors(err error) error {
 	if several, ok := errors.AsType[frontend.TargetsError](err); ok {
 		errs := make([]error, len(several.Errs))
 		for i, e := range several.Errs {
@@ -240,8 +382,8 @@ func (b Builder) targetErrors(err error) error {
 	return err
 }
 
-func (b Builder) targetError(e *frontend.TargetError) *TargetError {
-	return &TargetError{Target: e.Target, Node: b.Node.Address, Stage: e.Stage, File: e.File, Line: e.Line, Err: e}
+func (b worker) targetError(e *frontend.TargetError) *TargetError {
+	return &TargetError{Target: e.Target, Node: b.node.Name, Stage: e.Stage, File: e.File, Line: e.Line, Err: e}
 }
 
 // TargetsError is the failure of several targets.

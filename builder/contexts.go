@@ -208,10 +208,33 @@ func (c *contexts) dockerfileFrom(r io.Reader) error {
 const maxDockerfile = 16 << 20
 
 func (r Request) stdin() io.Reader {
+	if r.kept != "" {
+		return &lateFile{name: r.kept}
+	}
 	if r.Stdin == nil {
 		return os.Stdin
 	}
 	return r.Stdin
+}
+
+// lateFile is a file that is opened when it is first read, and closed at its end.
+type lateFile struct {
+	name string
+	file *os.File
+}
+
+// Read reads the file.
+func (l *lateFile) Read(p []byte) (n int, err error) {
+	if l.file == nil {
+		if l.file, err = os.Open(l.name); err != nil {
+			return 0, err
+		}
+	}
+	n, err = l.file.Read(p)
+	if errors.Is(err, io.EOF) {
+		_ = l.file.Close()
+	}
+	return n, err
 }
 
 // tarBlock is the size of a tar header, in bytes.

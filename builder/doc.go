@@ -2,7 +2,7 @@
 // result under one name.
 //
 //	node, err := builder.Dial(ctx, "unix:///run/buildkit/buildkitd.sock")
-//	result, err := builder.Builder{Node: node}.Build(ctx, builder.Request{
+//	result, err := builder.Builder{Nodes: []*builder.Node{node}}.Build(ctx, builder.Request{
 //		Context: ".",
 //		Targets: targets, // platforms.ParseList("linux/amd64,linux/arm64")
 //		Tags:    []string{"ghcr.io/app/app:1.0"},

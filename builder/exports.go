@@ -225,6 +225,8 @@ type archive struct {
 	// whole: dest is a regular file or none yet, and is replaced; anything else is written to.
 	whole bool
 	tmp   string // what is written until then; empty before it is opened
+	// opened: something may have been written.
+	opened bool
 }
 
 func newArchive(o Output) (*archive, error) {
@@ -254,7 +256,14 @@ func newArchive(o Output) (*archive, error) {
 	return a, nil
 }
 
+// open opens it for writing, anew if it was opened before and is whole.
 func (a *archive) open() (io.WriteCloser, error) {
+	a.opened = true
+	if a.tmp != "" {
+		if err := a.finish(true); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case a.dest == "-":
 		return os.Stdout, nil

@@ -1,20 +1,28 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"io"
+	"net"
+	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/docker/cli/cli/connhelper/commandconn"
+	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/connhelper"
 	// The address schemes that buildctl knows.
 	_ "github.com/moby/buildkit/client/connhelper/dockercontainer"
 	_ "github.com/moby/buildkit/client/connhelper/kubepod"
 	_ "github.com/moby/buildkit/client/connhelper/nerdctlcontainer"
 	_ "github.com/moby/buildkit/client/connhelper/podmancontainer"
 	_ "github.com/moby/buildkit/client/connhelper/ssh"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/manifold-build/manifold/platforms"
 )
@@ -22,100 +30,287 @@ import (
 // DefaultAddress is where a system's buildkitd listens.
 const DefaultAddress = "unix:///run/buildkit/buildkitd.sock"
 
-// dialWait bounds how long a node may take to answer for the first time.
-const dialWait = 20 * time.Second
+const (
+	// dialWait bounds how long a node may take to answer for the first time.
+	dialWait = 20 * time.Second
+	// bootWait bounds how long the program may take that starts it.
+	bootWait = 2 * time.Minute
+)
 
 // Node is one buildkitd.
 type Node struct {
-	// Address is how it is reached, as buildctl's --addr spells it.
-	Address string
+	// Name is what messages and tables call it. Address is how it is reached, as buildctl's --addr spells it; of a node that a program reaches, that
+	// program.
+	Name, Address string
 	// Host is what it can execute.
 	Host platforms.Host
 	// Version is the BuildKit version it names, or empty.
 	Version string
 
+	config NodeConfig
 	client *client.Client
-	stop   func() error // ends a buildkitd of this process's own; nil if there is none
+	line   *line
+	keeps  string       // see Keeps
+	stop   func() error // gives a private buildkitd back; nil for other nodes
 }
 
-// Dial connects to a buildkitd (unix://, tcp://, ssh://, docker-container://, podman-container://,
-// nerdctl-container://, kube-pod://) and asks what it can execute. An empty address is [DefaultAddress]. The caller
-// closes the node.
+// Dial connects to the BuildKit at an address: see [NodeConfig.Address]. The caller closes the node.
 func Dial(ctx context.Context, address string) (*Node, error) {
-	if address == "" {
-		address = DefaultAddress
+	return DialNode(ctx, NodeConfig{Address: address})
+}
+
+// DialNode connects to a node and asks what it can execute. One that does not answer is started, if the configuration says how. The caller closes
+// the node.
+func DialNode(ctx context.Context, c NodeConfig) (*Node, error) {
+	n, err := dialNode(ctx, c)
+	if err == nil || len(c.Boot) == 0 || ctx.Err() != nil {
+		return n, err
+	}
+	if _, unreachable := errors.AsType[*unreachableError](err); !unreachable {
+		return nil, err
+	}
+	booting, cancel := context.WithTimeout(ctx, bootWait)
+	defer cancel()
+	out, bootErr := exec.CommandContext(booting, c.Boot[0], c.Boot[1:]...).CombinedOutput() //nolint:gosec // the configuration's own program
+	if bootErr != nil {
+		return nil, fmt.Errorf("%w; %s: %w: %s", err, strings.Join(c.Boot, " "), bootErr, strings.TrimSpace(string(out)))
+	}
+	return dialNode(ctx, c)
+}
+
+// privateStartWait bounds how long a private BuildKit may take until it answers.
+const privateStartWait = 60 * time.Second
+
+// dialUntil waits until a BuildKit answers that is being started, for as long as it has not ended. Nil for ended means that nobody knows.
+func dialUntil(ctx context.Context, c NodeConfig, ended <-chan struct{}) (*Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, privateStartWait)
+	defer cancel()
+	for {
+		n, err := DialNode(ctx, c)
+		if err == nil {
+			return n, nil
+		}
+		if _, unreachable := errors.AsType[*unreachableError](err); !unreachable {
+			return nil, err
+		}
+		select {
+		case <-ended:
+			return nil, errors.New("it has ended")
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func dialNode(ctx context.Context, c NodeConfig) (_ *Node, err error) {
+	n := &Node{Name: c.name(), Address: cmp.Or(c.Address, DefaultAddress), config: c, line: &line{}}
+	if c.Address == "" && len(c.Command) > 0 {
+		n.Address = strings.Join(c.Command, " ")
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
-	unreachable := func(err error) error {
-		return &unreachableError{address: address, cause: dialCause(err), none: nobodyListens.MatchString(err.Error())}
+	if n.client, err = n.connect(ctx); err != nil {
+		return nil, n.unreachable(ctx, err)
 	}
-	c, err := client.New(ctx, address)
+	defer func() {
+		if err != nil {
+			_ = n.client.Close()
+		}
+	}()
+	workers, err := n.client.ListWorkers(ctx)
 	if err != nil {
-		return nil, unreachable(err)
-	}
-	workers, err := c.ListWorkers(ctx)
-	if err != nil {
-		_ = c.Close()
-		return nil, unreachable(err)
+		return nil, n.unreachable(ctx, err)
 	}
 	if len(workers) == 0 {
-		_ = c.Close()
-		return nil, fmt.Errorf("the BuildKit at %s has no worker", address)
+		return nil, fmt.Errorf("the BuildKit at %s has no worker", n.Name)
 	}
-	reported := make([]platforms.Platform, len(workers[0].Platforms))
-	for i, p := range workers[0].Platforms {
-		reported[i] = platforms.FromOCI(p)
+	var reported []platforms.Platform
+	for _, p := range workers[0].Platforms {
+		reported = append(reported, platforms.FromOCI(p))
 	}
-	host, err := platforms.HostOf(reported)
-	if err != nil {
-		_ = c.Close()
-		return nil, fmt.Errorf("the BuildKit at %s: %w", address, err)
+	if n.Host, err = platforms.HostOf(append(reported, c.Platforms...)); err != nil {
+		return nil, fmt.Errorf("the BuildKit at %s: %w", n.Name, err)
 	}
-	n := &Node{Address: address, Host: host, client: c}
 	// BuildKit before 0.11 does not answer this.
-	if info, err := c.Info(ctx); err == nil {
+	if info, err := n.client.Info(ctx); err == nil {
 		n.Version = info.BuildkitVersion.Version
 	}
-	return n, nil
+	return n, n.checkVersion()
 }
 
-// Close ends the connection and, for a node of [StartPrivate], the buildkitd.
+// connect makes the client.
+func (n *Node) connect(ctx context.Context) (*client.Client, error) {
+	var opts []client.ClientOpt
+	if dial, err := n.dialer(); err != nil {
+		return nil, err
+	} else if dial != nil {
+		opts = append(opts, client.WithContextDialer(dial))
+	}
+	c := n.config
+	if c.CA != "" {
+		opts = append(opts, client.WithServerConfig(c.ServerName, c.CA))
+	}
+	if c.Cert != "" {
+		opts = append(opts, client.WithCredentials(c.Cert, c.Key))
+	}
+	address := n.Address
+	if len(c.Command) > 0 {
+		address = "passthrough:///" + n.Name
+	}
+	return client.New(ctx, address, opts...)
+}
+
+// dialer is how a program reaches the node; nil if none is needed.
+func (n *Node) dialer() (func(context.Context, string) (net.Conn, error), error) {
+	if command := n.config.Command; len(command) > 0 {
+		return n.line.watched(func(ctx context.Context, _ string) (net.Conn, error) {
+			return commandconn.New(ctx, command[0], command[1:]...)
+		}), nil
+	}
+	helper, err := connhelper.GetConnectionHelper(n.Address)
+	if err != nil || helper == nil {
+		return nil, err
+	}
+	return n.line.watched(helper.ContextDialer), nil
+}
+
+// line remembers what went wrong with a connection that a program carries: gRPC passes on only a part of it.
+type line struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (l *line) note(err error) error {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		l.mu.Lock()
+		l.err = err
+		l.mu.Unlock()
+	}
+	return err
+}
+
+func (l *line) last() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+func (l *line) watched(dial func(context.Context, string) (net.Conn, error)) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		conn, err := dial(ctx, address)
+		if l.note(err) != nil {
+			return nil, err
+		}
+		return &watchedConn{conn, l}, nil
+	}
+}
+
+type watchedConn struct {
+	net.Conn
+
+	line *line
+}
+
+// Read notes why it fails.
+func (c *watchedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	return n, c.line.note(err)
+}
+
+// Write notes why it fails.
+func (c *watchedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	return n, c.line.note(err)
+}
+
+// oldest is the first BuildKit whose fixes for what a frontend can do to the node are whole.
+const oldest = "v0.31.2"
+
+// checkVersion refuses a BuildKit that is too old. One that does not say a version, as when it was built from source, is taken.
+func (n *Node) checkVersion() error {
+	have, ok := parseVersion(n.Version)
+	least, _ := parseVersion(oldest)
+	if !ok || !have.less(least) {
+		return nil
+	}
+	return fmt.Errorf("the BuildKit at %s is %s; Manifold needs %s or newer: older ones let a frontend reach what is outside of its build: update it, or name another with --builder",
+		n.Name, n.Version, oldest)
+}
+
+// semver is a version's three numbers.
+type semver [3]int
+
+func parseVersion(s string) (v semver, ok bool) {
+	n, _ := fmt.Sscanf(strings.TrimPrefix(s, "v"), "%d.%d.%d", &v[0], &v[1], &v[2])
+	return v, n == len(v) && v != semver{}
+}
+
+func (v semver) less(o semver) bool {
+	for i := range v {
+		if v[i] != o[i] {
+			return v[i] < o[i]
+		}
+	}
+	return false
+}
+
+// Status is what a node is doing.
+type Status struct {
+	// Running is how many builds run on it, whoever started them.
+	Running int
+	// Disk is how much its cache holds, in bytes, and Reclaimable how much of that nobody uses.
+	Disk, Reclaimable int64
+}
+
+// Status asks the node what it is doing.
+func (n *Node) Status(ctx context.Context) (s Status, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.Go(func() (err error) {
+		s.Running, err = n.running(ctx)
+		return err
+	})
+	eg.Go(func() error {
+		usage, err := n.client.DiskUsage(ctx)
+		for _, u := range usage {
+			s.Disk += u.Size
+			if !u.InUse {
+				s.Reclaimable += u.Size
+			}
+		}
+		return err
+	})
+	return s, eg.Wait()
+}
+
+// running counts the builds that the node runs.
+func (n *Node) running(ctx context.Context) (int, error) {
+	stream, err := n.client.ControlClient().ListenBuildHistory(ctx, &controlapi.BuildHistoryRequest{ActiveOnly: true, EarlyExit: true})
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	for {
+		event, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return count, nil
+		}
+		if err != nil {
+			return count, err
+		}
+		if event.GetType() == controlapi.BuildHistoryEventType_STARTED {
+			count++
+		}
+	}
+}
+
+// Close ends the connection and, for a node of [StartPrivate] that nobody else uses, the buildkitd.
 func (n *Node) Close() error {
 	err := n.client.Close()
 	if n.stop != nil {
 		err = errors.Join(err, n.stop())
 	}
 	return err
-}
-
-// ErrNoBuildKit is wrapped by the error of [Dial] where nobody listens at the address.
-var ErrNoBuildKit = errors.New("nobody listens")
-
-// unreachableError is a buildkitd that does not answer.
-type unreachableError struct {
-	address, cause string
-	none           bool // there is no socket, or nobody listens on it
-}
-
-func (e *unreachableError) Error() string {
-	return fmt.Sprintf("no BuildKit answers at %s: %s: start buildkitd there, or name another address with --builder or BUILDKIT_HOST",
-		e.address, e.cause)
-}
-
-func (e *unreachableError) Is(target error) bool { return e.none && target == ErrNoBuildKit }
-
-// nobodyListens matches the two errors of the operating system that say so; gRPC passes on only their text.
-var nobodyListens = regexp.MustCompile(`no such file or directory|connection refused`)
-
-// dialDetail finds what the operating system said inside gRPC's wrapping of it.
-var dialDetail = regexp.MustCompile(`dial (?:unix|tcp) [^"]*`)
-
-// dialCause is the part of a connection error that a person can act on.
-func dialCause(err error) string {
-	msg := err.Error()
-	if detail := dialDetail.FindString(msg); detail != "" {
-		return strings.TrimRight(detail, `"`)
-	}
-	return msg
 }

@@ -19,22 +19,31 @@ import (
 // Plan says how every stage would be run for every target, and why. What the text of the Dockerfile leaves open is asked
 // on the node; nothing is built.
 func (b Builder) Plan(ctx context.Context, r Request) (frontend.Plan, error) {
+	n, err := b.first()
+	if err != nil {
+		return frontend.Plan{}, err
+	}
+	return worker{b, n}.plan(ctx, r, frontend.Config{}, &watcher{call: r.Progress})
+}
+
+// plan asks the node for its plan.
+func (b worker) plan(ctx context.Context, r Request, front frontend.Config, watch *watcher) (frontend.Plan, error) {
 	r.Options = maps.Clone(r.Options)
 	if r.Options == nil {
 		r.Options = map[string]string{}
 	}
 	r.Options["requestid"] = frontend.RequestPlan
+	r.CacheTo = nil
 	var plan frontend.Plan
 	opt := client.SolveOpt{}
-	launcher := b.offer(&opt, b.launcher(), launcherFolder)
-	_, err := b.run(ctx, r, opt, &watcher{call: r.Progress},
-		func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-			res, err := frontend.Config{Launcher: launcher}.Build(ctx, c)
-			if err != nil {
-				return nil, err
-			}
-			return gateway.NewResult(), json.Unmarshal(res.Metadata["result.json"], &plan)
-		})
+	front.Launcher = b.offer(&opt, b.launcher(), launcherFolder)
+	_, err := b.run(ctx, r, opt, watch, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		res, err := front.Build(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return gateway.NewResult(), json.Unmarshal(res.Metadata["result.json"], &plan)
+	})
 	return plan, err
 }
 

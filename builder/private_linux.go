@@ -1,141 +1,219 @@
 package builder
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
-	// privateStartWait bounds how long a private buildkitd may take until it answers.
-	privateStartWait = 60 * time.Second
-	// privateStopWait bounds how long it may take to end after SIGTERM; then it is killed.
+	// privateStopWait bounds how long a private buildkitd may take to end after SIGTERM; then it is killed.
 	privateStopWait = 20 * time.Second
 	// maxSocketPath is what a unix socket's address holds, in bytes.
 	maxSocketPath = 107
 )
 
-// StartPrivate starts the buildkitd that is on PATH, as a node of this process's own, and dials it. Its state, the cache
-// with it, stays in dir for the next time; while it runs nobody else can use the folder, and a second caller waits for
-// the first. Closing the node stops the buildkitd. It needs what buildkitd needs: root, and runc on PATH.
-func StartPrivate(ctx context.Context, dir string) (_ *Node, err error) {
-	program, err := exec.LookPath("buildkitd")
+// startDaemon uses the private buildkitd whose state is in dir, and starts the one on PATH where none runs. Who uses it holds a shared lock on the folder;
+// who gives it back and finds that nobody else does ends it.
+func startDaemon(ctx context.Context, dir string) (_ *Node, err error) {
+	args, err := daemonCommand()
 	if err != nil {
-		return nil, fmt.Errorf("no private BuildKit can be started: %w", err)
+		return nil, err
 	}
-	socket := filepath.Join(dir, "bk.sock")
-	if len(socket) > maxSocketPath {
-		return nil, fmt.Errorf("the path of the socket %s is longer than %d bytes: choose another folder", socket, maxSocketPath)
+	d := &daemon{dir: dir, socket: filepath.Join(dir, "bk.sock")}
+	if len(d.socket) > maxSocketPath {
+		return nil, fmt.Errorf("the path of the socket %s is longer than %d bytes: choose another folder", d.socket, maxSocketPath)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	unlock, err := lockFolder(ctx, dir)
+	door, err := lockFile(ctx, filepath.Join(dir, "door"), unix.LOCK_EX)
 	if err != nil {
+		return nil, fmt.Errorf("another process is starting the private BuildKit in %s: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, door.Close()) }()
+	if d.use, err = lockFile(ctx, filepath.Join(dir, "lock"), unix.LOCK_SH); err != nil {
 		return nil, err
 	}
-	d := &daemon{unlock: unlock, done: make(chan struct{})}
-	log, err := os.Create(filepath.Join(dir, "buildkitd.log")) //nolint:gosec // the caller names the folder
+	c := NodeConfig{Name: "private", Address: "unix://" + d.socket}
+	n, err := DialNode(ctx, c)
+	if err != nil && ctx.Err() == nil {
+		n, err = d.start(ctx, c, args)
+	}
 	if err != nil {
-		return nil, errors.Join(err, unlock())
+		return nil, errors.Join(err, d.use.Close())
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	d.cmd = exec.Command(program, "--root", filepath.Join(dir, "state"), "--addr", "unix://"+socket) //nolint:gosec,noctx // it outlives this call
-	d.cmd.Stdout, d.cmd.Stderr = log, log
-	// A terminal's Ctrl-C is for the daemon's clients first. If this process is killed, the daemon is to end too.
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	if err := d.start(); err != nil {
-		return nil, errors.Join(err, unlock())
-	}
-	n, err := d.dial(ctx, "unix://"+socket)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the private BuildKit did not start, see %s: %w", log.Name(), err), d.stop())
-	}
-	n.stop = d.stop
+	n.keeps, n.stop = dir, d.leave
 	return n, nil
 }
 
-// daemon is a buildkitd this process started.
+// daemonCommand is how buildkitd is started: by root itself, by others in a user namespace.
+func daemonCommand() ([]string, error) {
+	program, err := exec.LookPath("buildkitd")
+	if err != nil {
+		return nil, fmt.Errorf("no private BuildKit can be started: %w", err)
+	}
+	if os.Geteuid() == 0 {
+		return []string{program}, nil
+	}
+	kit, err := exec.LookPath("rootlesskit")
+	if err != nil {
+		return nil, fmt.Errorf("buildkitd is there, but this user is not root: it needs rootlesskit: %w", err)
+	}
+	// As BuildKit's own documentation has it (docs/rootless.md).
+	return []string{kit, "--net=host", "--copy-up=/etc", "--copy-up=/run", program, "--oci-worker-no-process-sandbox"}, nil
+}
+
+// daemon is a private buildkitd that this process uses.
 type daemon struct {
-	cmd    *exec.Cmd
-	unlock func() error
-	done   chan struct{}
+	dir, socket string
+	use         *os.File // holds the lock
 }
 
-// start starts the daemon from a thread that lives as long as it does: Linux takes the end of the thread that started a
-// process for its parent's death.
-func (d *daemon) start() error {
-	started := make(chan error)
+// start starts the daemon, which outlives this process if others use it too.
+func (d *daemon) start(ctx context.Context, c NodeConfig, command []string) (_ *Node, err error) {
+	logName := filepath.Join(d.dir, "buildkitd.log")
+	log, err := os.Create(logName) //nolint:gosec // the caller names the folder
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	args := append(command, "--root", filepath.Join(d.dir, "state"), "--addr", "unix://"+d.socket)
+	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // it outlives this call
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's Ctrl-C is for its clients
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	ended := make(chan struct{})
 	go func() {
-		runtime.LockOSThread()
-		err := d.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = d.cmd.Wait() // its state says how it ended
-			close(d.done)
-		}
+		_ = cmd.Wait() // its log says how it ended
+		close(ended)
 	}()
-	return <-started
-}
-
-// dial waits until the daemon answers.
-func (d *daemon) dial(ctx context.Context, address string) (*Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, privateStartWait)
-	defer cancel()
-	for {
-		n, err := Dial(ctx, address)
-		if err == nil {
-			return n, nil
-		}
-		select {
-		case <-d.done:
-			return nil, fmt.Errorf("it ended: %s", d.cmd.ProcessState)
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(50 * time.Millisecond):
-		}
+	n, err := dialUntil(ctx, c, ended)
+	if err == nil {
+		return n, nil
 	}
-}
-
-// stop ends the daemon and lets the folder go.
-func (d *daemon) stop() error {
-	err := d.cmd.Process.Signal(syscall.SIGTERM)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
-	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-d.done:
+	case <-ended:
 	case <-time.After(privateStopWait):
-		err = errors.Join(err, d.cmd.Process.Kill())
-		<-d.done
+		_ = cmd.Process.Kill()
 	}
-	return errors.Join(err, d.unlock())
+	if last := lastLine(logName); last != "" {
+		err = errors.New(last)
+	}
+	return nil, fmt.Errorf("the private BuildKit did not start: %w (all it said is in %s)", err, logName)
 }
 
-// lockFolder takes the folder for this process, waiting for another one that has it.
-func lockFolder(ctx context.Context, dir string) (func() error, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the caller names the folder
+// leave ends the daemon if nobody else uses it.
+func (d *daemon) leave() (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), privateStopWait)
+	defer cancel()
+	door, err := lockFile(ctx, filepath.Join(d.dir, "door"), unix.LOCK_EX)
+	if err != nil {
+		return errors.Join(err, d.use.Close())
+	}
+	defer func() { err = errors.Join(err, door.Close()) }()
+	defer func() { err = errors.Join(err, d.use.Close()) }()
+	if unix.Flock(int(d.use.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil // somebody else uses it
+	}
+	pid, err := listener(d.socket)
+	if err != nil {
+		return nil //nolint:nilerr // it has ended
+	}
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	for ends := time.Now().Add(privateStopWait); time.Now().Before(ends); time.Sleep(10 * time.Millisecond) {
+		if gone(pid) {
+			return nil
+		}
+	}
+	return unix.Kill(pid, unix.SIGKILL)
+}
+
+// gone reports whether a process has ended; one that nobody has waited for yet has.
+func gone(pid int) bool {
+	if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+		return true
+	}
+	dt, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	_, rest, _ := strings.Cut(string(dt), ") ")
+	return strings.HasPrefix(rest, "Z")
+}
+
+// listener is the process that listens on a socket.
+func listener(socket string) (pid int, err error) {
+	conn, err := net.Dial("unix", socket) //nolint:noctx // a local socket
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	raw, err := conn.(*net.UnixConn).SyscallConn() //nolint:forcetypeassert // it was dialled as one
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if credErr != nil {
+		return 0, credErr
+	}
+	return int(cred.Pid), nil
+}
+
+// lockFile takes a lock on a file, waiting for others that have it.
+func lockFile(ctx context.Context, name string, how int) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the caller names the folder
 	if err != nil {
 		return nil, err
 	}
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		if err == nil {
-			return f.Close, nil
+			return f, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.Join(err, f.Close())
 		}
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another process uses the private BuildKit in %s: %w", dir, ctx.Err()), f.Close())
-		case <-time.After(200 * time.Millisecond):
+			return nil, errors.Join(ctx.Err(), f.Close())
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// lastLine is the last thing that a program said.
+func lastLine(file string) string {
+	f, err := os.Open(file) //nolint:gosec // our own log
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	last := ""
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if line := strings.TrimSpace(lines.Text()); line != "" {
+			last = line
+		}
+	}
+	return last
 }

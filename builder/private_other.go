@@ -4,10 +4,11 @@ package builder
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"os/exec"
 )
 
-// StartPrivate is an error: buildkitd runs on Linux.
-func StartPrivate(context.Context, string) (*Node, error) {
-	return nil, errors.New("a private BuildKit can be started on Linux only")
+// startDaemon needs Linux.
+func startDaemon(context.Context, string) (*Node, error) {
+	return nil, fmt.Errorf("buildkitd needs Linux: %w", exec.ErrNotFound)
 }

@@ -28,8 +28,8 @@ const (
 )
 
 // offer lets BuildKit fetch a program, if it runs on the node without any other file.
-func (b Builder) offer(opt *client.SolveOpt, file, folder string) frontend.Program {
-	if file == "" || !runsOn(file, b.Node.Host.Native) {
+func (b worker) offer(opt *client.SolveOpt, file, folder string) frontend.Program {
+	if file == "" || !runsOn(file, b.node.Host.Native) {
 		return frontend.Program{}
 	}
 	if opt.LocalMounts == nil {
@@ -41,8 +41,8 @@ func (b Builder) offer(opt *client.SolveOpt, file, folder string) frontend.Progr
 
 // launcher is the command manifold-accel for the node's machine, empty if there is none: one that is named for it, one where go install puts what is for
 // another machine, or that of this machine.
-func (b Builder) launcher() string {
-	native := b.Node.Host.Native
+func (b worker) launcher() string {
+	native := b.node.Host.Native
 	dir, name := filepath.Split(b.Accelerator)
 	for _, file := range []string{strings.Join([]string{b.Accelerator, native.OS, native.Architecture}, "-"), filepath.Join(dir, native.OS+"_"+native.Architecture, name), b.Accelerator} {
 		if b.Accelerator != "" && runsOn(file, native) {
@@ -52,8 +52,8 @@ func (b Builder) launcher() string {
 	return ""
 }
 
-// Accelerates reports whether there is an accelerator for the node's machine: see [Builder.Accelerator].
-func (b Builder) Accelerates() bool { return b.launcher() != "" }
+// Accelerates reports whether there is an accelerator for a node's machine: see [Builder.Accelerator].
+func (b Builder) Accelerates(n *Node) bool { return worker{b, n}.launcher() != "" }
 
 // machines are those of ELF, by Go's names (System V ABI, e_machine).
 var machines = map[string]elf.Machine{

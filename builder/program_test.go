@@ -87,15 +87,15 @@ func TestLauncher(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := Builder{Node: &Node{Host: platforms.Host{Native: p}}, Accelerator: filepath.Join(dir, "accel")}
+		b := worker{Builder{Accelerator: filepath.Join(dir, "accel")}, &Node{Host: platforms.Host{Native: p}}}
 		if want != "" {
 			want = filepath.Join(dir, want)
 		}
-		if got := b.launcher(); got != want || b.Accelerates() != (want != "") {
+		if got := b.launcher(); got != want || b.Accelerates(b.node) != (want != "") {
 			t.Errorf("%s: %q, want %q", native, got, want)
 		}
 	}
-	if got := (Builder{Node: new(Node)}).launcher(); got != "" {
+	if got := (worker{node: new(Node)}).launcher(); got != "" {
 		t.Errorf("%q without any", got)
 	}
 }

@@ -14,9 +14,49 @@ import (
 type watcher struct {
 	mu   sync.Mutex
 	call func(*client.SolveStatus)
+	// times takes what steps took; nil if nobody wants to know.
+	times *timings
+	// node is whose steps are passed on, where there are several: equal steps of two nodes are two steps. Parent is then where they go.
+	node   string
+	parent *watcher
+}
+
+// on passes the steps of one of several nodes on.
+func (w *watcher) on(node string) *watcher { return &watcher{node: node, parent: w, times: w.times} }
+
+// other is the digest by which a step of a node is known among those of all.
+func (w *watcher) other(d digest.Digest) digest.Digest {
+	return digest.FromString(w.node + " " + d.String())
+}
+
+// rename gives a node's steps names of their own.
+func (w *watcher) rename(s *client.SolveStatus) {
+	for _, v := range s.Vertexes {
+		v.Digest, v.Name = w.other(v.Digest), w.node+" "+v.Name
+		for i, d := range v.Inputs {
+			v.Inputs[i] = w.other(d)
+		}
+	}
+	for _, v := range s.Statuses {
+		v.Vertex = w.other(v.Vertex)
+	}
+	for _, v := range s.Logs {
+		v.Vertex = w.other(v.Vertex)
+	}
+	for _, v := range s.Warnings {
+		v.Vertex = w.other(v.Vertex)
+	}
 }
 
 func (w *watcher) send(s *client.SolveStatus) {
+	if w.parent != nil {
+		if w.times != nil {
+			w.times.note(s)
+		}
+		w.rename(s)
+		w.parent.send(s)
+		return
+	}
 	if w.call == nil {
 		return
 	}

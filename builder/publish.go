@@ -11,11 +11,18 @@ import (
 	"github.com/manifold-build/manifold/platforms"
 )
 
-// publish reads what BuildKit pushed, checks it against the targets, and moves the tags: first those of single
-// targets, then those of the index.
-func (b Builder) publish(ctx context.Context, result *Result, exports *exportPlan, own map[platforms.Platform][]string, watch *watcher) error {
+// publish reads what BuildKit pushed, or what was joined of what several pushed, checks it against the targets, and moves the tags: first those of
+// single targets, then those of the index.
+func (b Builder) publish(ctx context.Context, result *Result, exports *exportPlan, own map[platforms.Platform][]string, joined *index.Draft, watch *watcher) error {
 	var x index.Index
+	if joined != nil {
+		result.Descriptor = joined.Index.Descriptor
+	}
 	err := watch.step("checking "+result.Descriptor.Digest.String(), func() error {
+		if joined != nil {
+			x = joined.Index
+			return result.take(x, exports.repos[0])
+		}
 		ref := exports.repos[0] + "@" + result.Descriptor.Digest.String()
 		err := b.Registry.Await(ctx, ref)
 		if err != nil {
@@ -69,7 +76,7 @@ func (b Builder) targetMoves(ctx context.Context, x index.Index, targets []platf
 // take puts what was read into the result, in the targets' order, and reports a target that is missing, double or not
 // what its config says.
 func (r *Result) take(x index.Index, where string) error {
-	r.Descriptor = x.Descriptor
+	r.Descriptor, r.Images = x.Descriptor, nil
 	if len(r.targets) == 0 {
 		r.Images = x.Images
 		return nil

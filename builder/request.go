@@ -6,6 +6,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
 
+	"github.com/manifold-build/manifold/frontend"
 	"github.com/manifold-build/manifold/platforms"
 )
 
@@ -75,8 +76,19 @@ type Request struct {
 	// Outputs are where else the result goes.
 	Outputs []Output
 
+	// FailFast ends the build when the first target has failed. Otherwise the others are built to their end, and all that failed is reported.
+	FailFast bool
+	// Optional are targets that may be missing from the result if they fail; its index then lists them in the annotation
+	// [frontend.AnnotationMissing]. One has to be left. Nil means none: all or nothing.
+	Optional []platforms.Pattern
+
 	// Progress is called with every step of BuildKit's progress, from one goroutine. Nil means nobody watches.
 	Progress func(*client.SolveStatus)
+
+	// pins are what names stand for on every node; nil where there is one.
+	pins *frontend.Pins
+	// kept is the file that standard input was written to, where several nodes are to read it; empty otherwise.
+	kept string
 }
 
 // Override is what differs for the targets a pattern selects. Empty fields change nothing.

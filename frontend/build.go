@@ -42,6 +42,9 @@ type build struct {
 	whole     *bound                          // of whole targets
 	solves    *bound                          // of their solves
 	builds    bool                            // targets are going to be built, not only asked about
+	outline   bool                            // as in Config
+	failFast  bool                            // as in Config
+	optional  []platforms.Pattern             // as in Config
 	ahead     sync.WaitGroup                  // what was asked for ahead of its use
 	// mu guards images and the groups' planners while targets are built: one of them may have a stage put back.
 	mu sync.Mutex

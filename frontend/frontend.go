@@ -2,6 +2,8 @@ package frontend
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"reflect"
 
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
@@ -38,7 +40,23 @@ type Config struct {
 	// Launcher is the command manifold-accel for the build platform, linked statically, where this process was not started from the frontend's
 	// image. The zero value means that nothing is accelerated.
 	Launcher Program
+	// Outline leaves what only steps on the node could answer open in a plan: see [RequestPlan]. It is then made in no time, and is what holds if all
+	// is answered well.
+	Outline bool
+	// Pins are what names stand for, found out once for several builds. Nil means that this build finds out for itself.
+	Pins *Pins
+	// FailFast ends the build when the first target has failed. Otherwise the others are built to their end, and all that failed is reported.
+	FailFast bool
+	// Optional are targets that may be missing from the result if they fail, which then says so: see [AnnotationMissing]. One has to be left. Nil means
+	// none.
+	Optional []platforms.Pattern
 }
+
+// AnnotationMissing is the index's annotation that lists targets which were asked for, may be missing (see [Config.Optional]) and are.
+const AnnotationMissing = "io.github.manifold-build.missing"
+
+// ErrOtherFrontend is wrapped by the error for an outline of a Dockerfile whose syntax line asks for another frontend, which has no plan.
+var ErrOtherFrontend = errors.New("another frontend is asked for, which does not plan")
 
 // Program is a file of the client's that is run on the node without any other one, so it has to be linked statically, for the build platform. The one that
 // answers [ScanCommand] by [Scan] is asked for only if this process is on the node's machine: elsewhere sending it may take longer than it saves.
@@ -54,10 +72,11 @@ type Program struct {
 // then of type [TargetsError]. A Dockerfile whose syntax line names a frontend other than this one or the reference
 // is passed on to that frontend whole.
 func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, error) {
-	b, err := newBuild(newResolveCache(c))
+	b, err := newBuild(newResolveCache(c, cfg.Pins))
 	if err != nil {
 		return nil, err
 	}
+	b.outline, b.failFast, b.optional = cfg.Outline, cfg.FailFast, cfg.Optional
 	b.started, b.cacheDir, b.program, b.launcher = c, cfg.CacheDir, cfg.Program, cfg.Launcher
 	forwardable, capsErr := checkCaps(b.rest["frontend.caps"])
 	if capsErr != nil && !forwardable {
@@ -68,6 +87,9 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 		return nil, err
 	}
 	if s, ok := foreignSyntax(b.rest, first.src.Data); ok {
+		if cfg.Outline {
+			return nil, fmt.Errorf("%s: %w", s.ref, ErrOtherFrontend)
+		}
 		if err := b.refuseOwnOptions(s, first); err != nil {
 			return nil, err
 		}

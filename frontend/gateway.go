@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/distribution/reference"
 	"github.com/gohugoio/hashstructure"
@@ -43,9 +42,7 @@ type resolveCache struct {
 	client.Client
 
 	group flightcontrol.CachedGroup[resolved]
-	mu    sync.Mutex
-	// first holds the digest that the first answer gave a name.
-	first map[string]digest.Digest
+	pins  *Pins
 }
 
 type resolved struct {
@@ -54,8 +51,11 @@ type resolved struct {
 	config []byte
 }
 
-func newResolveCache(c client.Client) *resolveCache {
-	r := &resolveCache{Client: c, first: map[string]digest.Digest{}}
+func newResolveCache(c client.Client, pins *Pins) *resolveCache {
+	if pins == nil {
+		pins = new(Pins)
+	}
+	r := &resolveCache{Client: c, pins: pins}
 	r.group.CacheError = true
 	return r
 }
@@ -108,12 +108,7 @@ func (c *resolveCache) firstAnswer(ref string, opt sourceresolver.Opt, dgst dige
 	if err != nil {
 		return "", err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.first[key]; !ok {
-		c.first[key] = dgst
-	}
-	return c.first[key], nil
+	return c.pins.first(key, dgst), nil
 }
 
 // questionKey identifies a question about an image.

@@ -74,7 +74,7 @@ func TestResolveSame(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			node := &asked{}
 			node.answer = func(ref string) (string, digest.Digest, error) { return test.answer(node, ref) }
-			c := newResolveCache(node)
+			c := newResolveCache(node, nil)
 			var digests []digest.Digest
 			var failed error
 			for _, arch := range []string{"amd64", "arm64", "amd64"} {

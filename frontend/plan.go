@@ -36,7 +36,7 @@ func (b *build) plan(ctx context.Context) error {
 		switch {
 		case len(foreign) > 0 && b.findEmulators(ctx, foreign):
 		case b.lookAtBases(ctx):
-		case b.ask(ctx):
+		case !b.outline && b.ask(ctx):
 		default:
 			return b.finishPlan(ctx, refused)
 		}

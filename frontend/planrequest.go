@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"text/tabwriter"
@@ -36,8 +37,9 @@ type Plan struct {
 	Steps []dockerfile.Step `json:"steps"`
 	// Findings are what is wrong with the Dockerfile for a multi-platform build.
 	Findings []dockerfile.Finding `json:"findings,omitempty"`
-	// Problems are what the node cannot do.
-	Problems []string `json:"problems,omitempty"`
+	// Problems are what the node cannot do, and Unable the targets that it cannot build for that.
+	Problems []string             `json:"problems,omitempty"`
+	Unable   []platforms.Platform `json:"unable,omitempty"`
 }
 
 // Table formats the plan for people.
@@ -97,6 +99,9 @@ func (b *build) answer(err error) Plan {
 	out := Plan{Steps: b.steps()}
 	for _, e := range unjoin(err) {
 		out.Problems = append(out.Problems, e.Error())
+		if te, ok := errors.AsType[*TargetError](e); ok && !slices.Contains(out.Unable, te.Target) {
+			out.Unable = append(out.Unable, te.Target)
+		}
 	}
 	for _, t := range b.targets {
 		out.Targets = append(out.Targets, t.platform)

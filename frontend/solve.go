@@ -10,14 +10,17 @@ import (
 	ctdplatforms "github.com/containerd/platforms"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/attestations/sbom"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerui"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/result"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/platforms"
 )
 
 // built is one target's outcome.
@@ -40,8 +43,15 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 	for i, t := range b.targets {
 		t.judgement = done[i].judgement
 	}
+	done, missing := b.leaveOut(ctx, done)
 	if err := b.failures(done); err != nil {
 		return nil, err
+	}
+	if len(missing) > 0 {
+		ui.TargetPlatforms = nil
+		for _, t := range b.targets {
+			ui.TargetPlatforms = append(ui.TargetPlatforms, t.platform.OCI())
+		}
 	}
 	for _, t := range b.targets {
 		t.warnJudgement(ctx, t.judgement)
@@ -62,7 +72,44 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 			return nil, err
 		}
 	}
-	return rb.Finalize()
+	res, err := rb.Finalize()
+	if err == nil && len(missing) > 0 {
+		res.AddMeta(exptypes.AnnotationIndexKey(AnnotationMissing), []byte(platforms.Format(missing)))
+	}
+	return res, err
+}
+
+// leaveOut takes the targets out that failed and may be missing, with a warning for each; the last one that is left may not be.
+func (b *build) leaveOut(ctx context.Context, done []built) ([]built, []platforms.Platform) {
+	var kept []*target
+	var left []built
+	var missing []platforms.Platform
+	for i, t := range b.targets {
+		if done[i].err == nil || !b.mayMiss(t.platform) {
+			kept, left = append(kept, t), append(left, done[i])
+			continue
+		}
+		missing = append(missing, t.platform)
+	}
+	if len(kept) == 0 || ctx.Err() != nil {
+		return done, nil
+	}
+	for i, t := range b.targets {
+		if slices.Contains(missing, t.platform) {
+			msg := fmt.Sprintf("%s is missing from the result, as it may be: %v", t.platform, done[i].err)
+			t.group.src.Warn(ctx, linter.LintFormatShort(RuleTargetMissing, msg, 1), warnOpts(nil, nil, ""))
+		}
+	}
+	b.targets = kept
+	return left, missing
+}
+
+// RuleTargetMissing is the warning for a target that failed and is left out: see [Config.Optional].
+const RuleTargetMissing = "OptionalTargetMissing"
+
+// mayMiss reports whether a target may be missing from the result.
+func (b *build) mayMiss(p platforms.Platform) bool {
+	return slices.ContainsFunc(b.optional, func(o platforms.Pattern) bool { return o.Match(p) })
 }
 
 // runAll builds the targets, and those again that were built from a text that is no longer theirs, because a stage was put back for
@@ -70,6 +117,8 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 func (b *build) runAll(ctx context.Context) []built {
 	done := make([]built, len(b.targets))
 	todo := b.targets
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	for first := true; len(todo) > 0 && ctx.Err() == nil; first = false {
 		warned := map[string]bool{}
 		var wg sync.WaitGroup
@@ -80,13 +129,24 @@ func (b *build) runAll(ctx context.Context) []built {
 			// Warnings are the same for every target of a file; the first one's are shown.
 			warn := first && !warned[t.group.src.Filename]
 			warned[t.group.src.Filename] = true
-			wg.Go(func() { done[i] = b.runTarget(ctx, t, warn) })
+			wg.Go(func() {
+				out := b.runTarget(ctx, t, warn)
+				if out.err != nil && errors.Is(context.Cause(ctx), errEnough) {
+					out.err = errEnough
+				}
+				if done[i] = out; out.err != nil && b.failFast && !b.mayMiss(t.platform) {
+					stop(errEnough)
+				}
+			})
 		}
 		wg.Wait()
 		todo = b.stale(done)
 	}
 	return done
 }
+
+// errEnough ends the other targets when one has failed: see [Config.FailFast].
+var errEnough = errors.New("another target has failed")
 
 // customName is the key of a step's name in the description of its vertex (llb.WithCustomName).
 const customName = "llb.customname"
@@ -135,6 +195,9 @@ func (b *build) solveTarget(ctx context.Context, t *target, warn bool) built {
 func (b *build) failures(done []built) error {
 	errs := TargetsError{Targets: len(b.targets)}
 	for i, t := range b.targets {
+		if errors.Is(done[i].err, errEnough) {
+			continue // it was given up
+		}
 		err := targetError(t.platform, t.group.file, done[i].err)
 		if t.implicit {
 			return done[i].err

@@ -164,3 +164,9 @@ func readError(ref string, err error) error {
 	}
 	return fmt.Errorf("%s: %w", ref, err)
 }
+
+// Exists reports whether a registry holds what ref names. What cannot be found out counts as not there.
+func (c *Client) Exists(ctx context.Context, ref string) bool {
+	named, err := c.tagged(ctx, ref)
+	return err == nil && named != noTag
+}

@@ -68,7 +68,7 @@ func TestRememberedBases(t *testing.T) {
 
 	build := func(name, cache string) builder.Result {
 		t.Helper()
-		result, err := builder.Builder{Node: node, CacheDir: cache}.Build(t.Context(), builder.Request{
+		result, err := builder.Builder{Nodes: []*builder.Node{node}, CacheDir: cache}.Build(t.Context(), builder.Request{
 			Context: dir, Targets: []platforms.Platform{{OS: "linux", Architecture: "amd64"}}, Gate: builder.Gate{Verify: "warn"},
 		})
 		if err != nil {
@@ -121,7 +121,7 @@ func TestManyFolders(t *testing.T) {
 		t.Helper()
 		write(t, dir, "Dockerfile", text)
 		cached := map[string]bool{}
-		result, err := builder.Builder{Node: node, Program: program}.Build(t.Context(), builder.Request{
+		result, err := builder.Builder{Nodes: []*builder.Node{node}, Program: program}.Build(t.Context(), builder.Request{
 			Context: dir, Targets: []platforms.Platform{{OS: "linux", Architecture: "amd64"}}, Gate: builder.Gate{Verify: "warn"},
 			Progress: func(s *client.SolveStatus) {
 				for _, v := range s.Vertexes {

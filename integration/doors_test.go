@@ -42,7 +42,7 @@ func TestFiveDoorsOneIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	name, value, _ := strings.Cut(epoch, "=")
-	result, err := builder.Builder{Node: node}.Build(t.Context(), builder.Request{
+	result, err := builder.Builder{Nodes: []*builder.Node{node}}.Build(t.Context(), builder.Request{
 		Context: dir, Targets: targets, BuildArgs: map[string]string{name: value}, Tags: []string{sb.Ref("library")}, Push: true,
 	})
 	if err != nil {
@@ -111,7 +111,7 @@ func TestFiveDoorsRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := builder.Builder{Node: dial(t, sb.Node.Addr)}
+	b := builder.Builder{Nodes: []*builder.Node{dial(t, sb.Node.Addr)}}
 	request := builder.Request{Context: dir, Targets: targets, Tags: []string{sb.Ref("library")}, Push: true}
 	if _, err := b.Build(t.Context(), request); err != nil {
 		t.Fatal(err)

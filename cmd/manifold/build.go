@@ -51,15 +51,22 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	for _, p := range platforms.Repeats(strings.Join(f.platforms, ",")) {
 		fmt.Fprintf(s.err, "warning: --platform names %s twice, it is built once\n", p)
 	}
-	node, err := dialOrStart(ctx, s, f.builder)
+	if f.dryRun {
+		plan, err := f.plan(ctx, s, dir)
+		if err == nil {
+			err = f.printPlan(s, formatTable, plan)
+		}
+		return err
+	}
+	nodes, err := dialOrStart(ctx, s, f.builders)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, node.Close()) }()
-	if err := f.local(&r, node); err != nil {
+	defer func() { err = errors.Join(err, closeAll(nodes)) }()
+	if err := f.local(&r, nodes[0]); err != nil {
 		return err
 	}
-	b := builder.Builder{Node: node, Registry: f.client(s), CacheDir: cacheDir(), Program: ownProgram(), Accelerator: accelerator()}
+	b := builder.Builder{Nodes: nodes, Placement: f.placement, Registry: f.client(s), CacheDir: cacheDir(), Program: ownProgram(), Accelerator: accelerator()}
 	var result builder.Result
 	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
 		r.Progress = progress
@@ -67,12 +74,12 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 		return err
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, f.writeMetadata(r, result, err))
 	}
 	if !f.quiet {
 		missAccelerator(s, b, result.Steps)
 	}
-	return f.report(s, r, result)
+	return f.report(s, r, result, len(nodes))
 }
 
 // display shows the progress of what do does.
@@ -128,9 +135,9 @@ func printWarnings(s streams, warnings []client.VertexWarning) {
 }
 
 // report prints the result and writes the files that the flags name.
-func (f *buildFlags) report(s streams, r builder.Request, result builder.Result) error {
+func (f *buildFlags) report(s streams, r builder.Request, result builder.Result, nodes int) error {
 	if !f.quiet {
-		if err := printResult(s, r, result); err != nil {
+		if err := printResult(s, r, result, nodes); err != nil {
 			return err
 		}
 	}
@@ -147,10 +154,19 @@ func (f *buildFlags) report(s streams, r builder.Request, result builder.Result)
 			return err
 		}
 	}
+	return f.writeMetadata(r, result, nil)
+}
+
+// writeMetadata writes the file of --metadata-file, also for a build that failed.
+func (f *buildFlags) writeMetadata(r builder.Request, result builder.Result, failed error) error {
 	if f.metadataFile == "" {
 		return nil
 	}
-	b, err := json.MarshalIndent(metadata(r, result), "", "  ")
+	out := metadata(r, result)
+	if failed != nil {
+		out["manifold.error"] = failed.Error()
+	}
+	b, err := json.MarshalIndent(out, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -196,18 +212,31 @@ func metadata(r builder.Request, result builder.Result) map[string]any {
 }
 
 // printResult prints the closing table: each target, how it was built, and what it is called.
-func printResult(s streams, r builder.Request, result builder.Result) error {
+func printResult(s streams, r builder.Request, result builder.Result, nodes int) error {
 	var rows [][]string
 	for _, image := range result.Images {
-		rows = append(rows, []string{
+		row := []string{
 			image.Platform.String(), orDash(strategies(result.Steps, image.Platform)), image.Descriptor.Digest.String(), size(image.Size),
 			verdict(result, image.Platform), tested(result, image.Platform),
-		})
+		}
+		if nodes > 1 {
+			row = append(row, orDash(nodeOf(result, image.Platform)))
+		}
+		rows = append(rows, row)
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(s.err)
-		if err := printTable(s.err, []string{"TARGET", "STRATEGY", "DIGEST", "SIZE", "VERDICT", "TESTED"}, rows); err != nil {
+		head := []string{"TARGET", "STRATEGY", "DIGEST", "SIZE", "VERDICT", "TESTED"}
+		if nodes > 1 {
+			head = append(head, "NODE")
+		}
+		if err := printTable(s.err, head, rows); err != nil {
 			return err
+		}
+	}
+	for _, t := range result.Targets {
+		if t.Missing {
+			fmt.Fprintf(s.err, "warning: %s is missing from the result, as it may be: %s\n", t.Target, t.Attempts[len(t.Attempts)-1].Error)
 		}
 	}
 	for _, t := range result.Tags {
@@ -217,6 +246,16 @@ func printResult(s streams, r builder.Request, result builder.Result) error {
 		fmt.Fprintln(s.err, "warning: no output was asked for, the result stays in the node's cache: use --push or --output")
 	}
 	return nil
+}
+
+// nodeOf is the node that a platform's image was built on.
+func nodeOf(result builder.Result, p platforms.Platform) string {
+	for _, t := range result.Targets {
+		if t.Target == p {
+			return t.Node
+		}
+	}
+	return ""
 }
 
 // judged is what the gate found for a platform; of a build that named none there is one.

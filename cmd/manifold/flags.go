@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -23,7 +24,14 @@ import (
 type buildFlags struct {
 	registryFlags
 
-	builder      string
+	builders     []string
+	nodeFor      []string
+	placement    builder.Placement
+	optional     []string
+	failFast     bool
+	keepGoing    bool
+	dryRun       bool
+	cache        []string
 	platforms    []string
 	tags         []string
 	targetTag    string
@@ -81,7 +89,8 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.noCacheStage, "no-cache-filter", nil, "do not use the cache for these stages")
 	fs.BoolVar(&f.pull, "pull", false, "ask the registry for base images even if the node has them")
 	fs.StringArrayVar(&f.cacheFrom, "cache-from", nil, "cache to read, for example type=registry,ref=app:cache")
-	fs.StringVar(&f.builder, "builder", "", builderUsage)
+	fs.StringArrayVar(&f.builders, "builder", nil, builderUsage)
+	fs.StringArrayVar(&f.nodeFor, "node-for", nil, "the node for some targets, by its name: linux/arm64=arm1")
 	fs.StringVar(&f.progress, "progress", os.Getenv("BUILDKIT_PROGRESS"), "progress: auto, tty, plain, rawjson or quiet")
 }
 
@@ -89,6 +98,11 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 func (f *buildFlags) register(fs *pflag.FlagSet) {
 	f.registerInput(fs)
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the result, for example ghcr.io/app/app:1.0; may be repeated")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "show what would run where, and build nothing")
+	fs.BoolVar(&f.keepGoing, "keep-going", true, "build the other targets to their end when one has failed, and report all that did")
+	fs.BoolVar(&f.failFast, "fail-fast", false, "end the build when the first target has failed")
+	fs.StringArrayVar(&f.optional, "optional", nil, "targets that may be missing from the result if they fail, as linux/riscv64; the index says so")
+	fs.StringArrayVar(&f.cache, "cache", nil, "cache in a registry that is read and written, for example app:cache")
 	fs.StringVar(&f.targetTag, "target-tag", "", "template of further tags, one for each target, for example '{{.Tag}}-{{.Arch}}'")
 	fs.StringArrayVar(&f.labels, "label", nil, "label of every image, NAME=VALUE")
 	fs.StringArrayVar(&f.annotations, "annotation", nil, "annotation, [TYPE[PLATFORM]:]NAME=VALUE; TYPE is manifest, index, manifest-descriptor or index-descriptor")
@@ -109,6 +123,9 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 	r := builder.Request{
 		Context: dir, Tags: f.tags, TargetTag: f.targetTag, Push: f.push, Pull: f.pull, NoCache: f.noCache,
 		NoCacheStages: f.noCacheStage, MaxParallelism: f.parallelism, Toolchains: f.toolchains,
+	}
+	if err := f.nodes(&r); err != nil {
+		return r, err
 	}
 	if f.parallelism < 0 {
 		return r, fmt.Errorf("--max-parallelism is how many targets are built at once, not %d", f.parallelism)
@@ -141,13 +158,44 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 	if r.Session, err = f.session(); err != nil {
 		return r, err
 	}
-	if r.CacheFrom, err = build.ParseImportCache(longCache(f.cacheFrom)); err != nil {
+	from, to := slices.Concat(f.cacheFrom, f.cache), slices.Clone(f.cacheTo)
+	for _, ref := range f.cache {
+		to = append(to, "type=registry,mode=max,image-manifest=true,oci-mediatypes=true,ref="+ref)
+	}
+	if r.CacheFrom, err = build.ParseImportCache(longCache(from)); err != nil {
 		return r, fmt.Errorf("--cache-from: %w", err)
 	}
-	if r.CacheTo, err = build.ParseExportCache(longCache(f.cacheTo)); err != nil {
+	if r.CacheTo, err = build.ParseExportCache(longCache(to)); err != nil {
 		return r, fmt.Errorf("--cache-to: %w", err)
 	}
 	return r, nil
+}
+
+// nodes reads the flags that say where targets are built, and which may fail.
+func (f *buildFlags) nodes(r *builder.Request) error {
+	f.placement = builder.Placement{}
+	for _, v := range f.nodeFor {
+		scope, name, ok := strings.Cut(v, "=")
+		p, err := platforms.ParsePattern(scope)
+		if err == nil && (!ok || name == "") {
+			err = errors.New("it is written PLATFORM=NODE")
+		}
+		if err != nil {
+			return fmt.Errorf("--node-for %s: %w", v, err)
+		}
+		f.placement.Pins = append(f.placement.Pins, builder.Pin{Pattern: p, Node: name})
+	}
+	for _, v := range f.optional {
+		for scope := range strings.SplitSeq(v, ",") {
+			p, err := platforms.ParsePattern(scope)
+			if err != nil {
+				return fmt.Errorf("--optional %s: %w", v, err)
+			}
+			r.Optional = append(r.Optional, p)
+		}
+	}
+	r.FailFast = f.failFast || !f.keepGoing
+	return nil
 }
 
 // local is the keyword for the node's own platform.

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	ctdplatforms "github.com/containerd/platforms"
 	"github.com/moby/buildkit/client"
@@ -31,15 +29,7 @@ func planCommand(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if form == formatJSON {
-				err = printJSON(s.out, plan)
-			} else {
-				_, err = s.out.Write(plan.Table())
-			}
-			if err == nil && len(plan.Problems) > 0 {
-				return errors.New("the node cannot carry out the plan")
-			}
-			return err
+			return f.printPlan(s, form, plan)
 		},
 	}
 	f.registerInput(cmd.Flags())
@@ -47,31 +37,60 @@ func planCommand(s streams) *cobra.Command {
 	return cmd
 }
 
+// placedPlan is a plan and, where there are several nodes, which of them builds what.
+type placedPlan struct {
+	frontend.Plan
+
+	Nodes []builder.Place `json:"nodes,omitempty"`
+}
+
+// printPlan prints a plan; the error says that it cannot be carried out.
+func (f *buildFlags) printPlan(s streams, form format, plan placedPlan) (err error) {
+	if form == formatJSON {
+		err = printJSON(s.out, plan)
+	} else {
+		_, err = s.out.Write(plan.Table())
+		var rows [][]string
+		for _, p := range plan.Nodes {
+			rows = append(rows, []string{p.Target.String(), p.Node})
+		}
+		if len(rows) > 0 && err == nil {
+			fmt.Fprintln(s.out)
+			err = printTable(s.out, []string{"TARGET", "NODE"}, rows)
+		}
+	}
+	if err == nil && len(plan.Problems) > 0 {
+		return errors.New("the node cannot carry out the plan")
+	}
+	return err
+}
+
 // plan asks the node or, where nobody named one and none is there, plans without.
-func (f *buildFlags) plan(ctx context.Context, s streams, dir string) (plan frontend.Plan, err error) {
+func (f *buildFlags) plan(ctx context.Context, s streams, dir string) (plan placedPlan, err error) {
 	r, err := f.request(dir)
 	if err != nil {
 		return plan, err
 	}
-	node, err := dial(ctx, f.builder)
-	if cmp.Or(f.builder, os.Getenv("BUILDKIT_HOST")) == "" && errors.Is(err, builder.ErrNoBuildKit) {
+	nodes, err := dial(ctx, s, f.builders)
+	if errors.Is(err, builder.ErrNoBuildKit) && !isNamed(ctx, f.builders) {
 		fmt.Fprintf(s.err, "no BuildKit at %s: planning without a node, open questions stay open\n", builder.DefaultAddress)
-		return builder.PlanOffline(r, platforms.FromOCI(ctdplatforms.DefaultSpec()))
+		plan.Plan, err = builder.PlanOffline(r, platforms.FromOCI(ctdplatforms.DefaultSpec()))
+		return plan, err
 	}
 	if err != nil {
 		return plan, err
 	}
-	defer func() { err = errors.Join(err, node.Close()) }()
-	if err := f.local(&r, node); err != nil {
+	defer func() { err = errors.Join(err, closeAll(nodes)) }()
+	if err := f.local(&r, nodes[0]); err != nil {
 		return plan, err
 	}
 	if f.progress == "" {
 		f.progress = "quiet"
 	}
-	b := builder.Builder{Node: node, Accelerator: accelerator()}
+	b := builder.Builder{Nodes: nodes, Placement: f.placement, CacheDir: cacheDir(), Accelerator: accelerator()}
 	err = f.display(ctx, s, func(progress func(*client.SolveStatus)) (err error) {
 		r.Progress = progress
-		plan, err = b.Plan(ctx, r)
+		plan.Plan, plan.Nodes, err = b.PlanOnNodes(ctx, r)
 		return err
 	})
 	missAccelerator(s, b, plan.Steps)

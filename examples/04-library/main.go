@@ -35,7 +35,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	result, err := builder.Builder{Node: node}.Build(ctx, builder.Request{
+	result, err := builder.Builder{Nodes: []*builder.Node{node}}.Build(ctx, builder.Request{
 		Context:  args[0],
 		Targets:  targets,
 		Strategy: platforms.Cross,

@@ -108,3 +108,6 @@ func linkEmulators(dir string, programs map[string]string) error {
 	}
 	return nil
 }
+
+// Signal sends the buildkitd a signal. One that was killed is removed by Stop all the same.
+func (n *Node) Signal(s syscall.Signal) error { return n.process.cmd.Process.Signal(s) }

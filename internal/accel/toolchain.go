@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // Programs is the file of a tool chain image that lists its programs, one in a line: the SHA-256 of the target's own program, its size in bytes, the SHA-256 of
@@ -100,13 +99,4 @@ func digestOf(name string) (string, error) {
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
-}
-
-// identity is what tells a file apart from what may come in its place while an instruction runs.
-func identity(name string) string {
-	var st syscall.Stat_t
-	if err := syscall.Stat(name, &st); err != nil {
-		return name
-	}
-	return fmt.Sprintf("%s %d %d %d %d.%d", name, st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec)
 }

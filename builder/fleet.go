@@ -1,0 +1,463 @@
+package builder
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/buildkit/client"
+
+	"github.com/manifold-build/manifold/frontend"
+	"github.com/manifold-build/manifold/frontend/dockerfile"
+	"github.com/manifold-build/manifold/index"
+	"github.com/manifold-build/manifold/platforms"
+)
+
+// fleet is a build on several nodes.
+type fleet struct {
+	Builder
+
+	request  Request
+	exports  *exportPlan
+	parts    *parts // nil where one target is built, whose node writes the result
+	watch    *watcher
+	ready    func() error
+	targets  []platforms.Platform
+	outlines []outline
+	placing  placing
+	pins     *frontend.Pins
+
+	mu      sync.Mutex
+	result  Result
+	groups  int
+	tried   map[platforms.Platform][]error // what happened to a target on nodes that were lost
+	failed  map[platforms.Platform]error
+	missing []platforms.Platform
+	fatal   error // ends the build, whatever its targets are
+	caches  int   // groups that write a cache
+}
+
+// buildOnMany builds each target on one of the nodes, on another one if that is lost, and puts together what they made. What is joined is nil where one
+// node wrote the result; the caller closes it.
+func (b Builder) buildOnMany(ctx context.Context, r Request, exports *exportPlan, watch *watcher, ready func() error) (_ Result, _ *index.Draft, err error) {
+	done, err := r.keepStdin()
+	if err != nil {
+		return Result{}, nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	watch.times = &timings{}
+	f := &fleet{
+		Builder: b, request: r, exports: exports, watch: watch, ready: ready, pins: new(frontend.Pins),
+		tried: map[platforms.Platform][]error{}, failed: map[platforms.Platform]error{},
+	}
+	f.request.pins = f.pins
+	at, err := f.place(ctx)
+	if err != nil {
+		return f.result, nil, err
+	}
+	if len(f.targets) > 1 {
+		if f.parts, err = newParts(exports); err != nil {
+			return f.result, nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(f.parts.dir)) }()
+	}
+	if err := f.build(ctx, at); err != nil {
+		return f.result, nil, err
+	}
+	f.remember()
+	if f.parts == nil {
+		return f.result, nil, nil
+	}
+	left := slices.DeleteFunc(slices.Clone(f.targets), func(t platforms.Platform) bool { return slices.Contains(f.missing, t) })
+	f.result.targets = left
+	var more map[string]string
+	if len(f.missing) > 0 {
+		more = map[string]string{frontend.AnnotationMissing: platforms.Format(f.missing)}
+	}
+	draft, err := f.parts.join(ctx, b.Registry, left, more)
+	if err == nil && draft != nil {
+		err = f.result.take(draft.Index, "what the nodes made")
+	}
+	return f.result, draft, err
+}
+
+// PlanOnNodes is [Builder.Plan], with where each target would be built (see [Placement]), nil where there is one node. Every target's steps are those
+// of its node; what only a step there could answer is then open.
+func (b Builder) PlanOnNodes(ctx context.Context, r Request) (plan frontend.Plan, _ []Place, err error) {
+	if len(b.Nodes) < 2 {
+		plan, err = b.Plan(ctx, r)
+		return plan, nil, err
+	}
+	done, err := r.keepStdin()
+	if err != nil {
+		return plan, nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	f := &fleet{Builder: b, request: r, watch: &watcher{call: r.Progress}, pins: new(frontend.Pins)}
+	f.watch.times = &timings{}
+	at, err := f.place(ctx)
+	if err != nil {
+		return plan, nil, err
+	}
+	var out []Place
+	plan.Targets = f.targets
+	for i, t := range f.targets {
+		out = append(out, Place{t, b.Nodes[at[i]].Name})
+		its := f.outlines[at[i]].plan
+		for _, s := range its.Steps {
+			if s.Target == t {
+				plan.Steps = append(plan.Steps, s)
+			}
+		}
+		for _, found := range its.Findings {
+			if found.Target == t {
+				plan.Findings = append(plan.Findings, found)
+			}
+		}
+	}
+	return plan, out, nil
+}
+
+// place finds out what the targets are and which node builds each. Nothing has been run when it fails.
+func (f *fleet) place(ctx context.Context) ([]int, error) {
+	for _, pin := range f.Placement.Pins {
+		if !slices.ContainsFunc(f.Nodes, func(n *Node) bool { return n.Name == pin.Node }) {
+			return nil, fmt.Errorf("%s is to be built on %s, and there is no node of that name: there are %s", pin.Pattern, pin.Node, names(f.Nodes))
+		}
+	}
+	loads := make(chan []int, 1)
+	go func() { loads <- f.loads(ctx) }()
+	f.outlines = f.Builder.outlines(ctx, f.request, f.pins, f.watch)
+	var errs []error
+	for _, o := range f.outlines {
+		switch {
+		case o.err == nil && f.targets == nil:
+			f.targets = o.plan.Targets
+		case o.err != nil && !o.other:
+			errs = append(errs, o.err)
+		}
+	}
+	if len(f.request.Targets) > 0 {
+		f.targets = f.request.Targets
+	}
+	if len(errs) == len(f.Nodes) {
+		return nil, errs[0] // the Dockerfile's own fault, or the network's
+	}
+	if len(f.targets) == 0 {
+		f.targets = []platforms.Platform{f.Nodes[0].Host.Native}
+	}
+	if err := f.lackingBases(); err != nil {
+		return nil, err
+	}
+	f.placing = f.Builder.placing(f.request, f.targets, f.outlines, <-loads)
+	f.result.targets = f.targets
+	f.leaveOutUnable()
+	at, err := f.placing.place()
+	if err != nil {
+		return nil, err
+	}
+	return at, f.watch.step(f.placing.describe(at), func() error { return nil })
+}
+
+// leaveOutUnable leaves out targets that may be missing and that no node can build.
+func (f *fleet) leaveOutUnable() {
+	for i := 0; i < len(f.placing.jobs); {
+		j := f.placing.jobs[i]
+		if _, err := f.placing.choices(j); err != nil && len(f.placing.jobs) > 1 && f.mayMiss(j.target) {
+			f.leaveOut(j.target, err)
+			f.placing.jobs = slices.Delete(f.placing.jobs, i, i+1)
+			f.targets = slices.DeleteFunc(slices.Clone(f.targets), func(t platforms.Platform) bool { return t == j.target })
+			continue
+		}
+		i++
+	}
+}
+
+func (f *fleet) mayMiss(t platforms.Platform) bool {
+	return slices.ContainsFunc(f.request.Optional, func(p platforms.Pattern) bool { return p.Match(t) })
+}
+
+// leaveOut notes that a target is missing.
+func (f *fleet) leaveOut(t platforms.Platform, err error) {
+	f.missing = append(f.missing, t)
+	f.result.note("", 0, []platforms.Platform{t}, err)
+	for i := range f.result.Targets {
+		f.result.Targets[i].Missing = f.result.Targets[i].Missing || f.result.Targets[i].Target == t
+	}
+	_ = f.watch.step(fmt.Sprintf("%s is missing from the result, as it may be: %v", t, err), func() error { return nil })
+}
+
+// lackingBases is an error if a base image is not there for a target: no node could help.
+func (f *fleet) lackingBases() error {
+	var errs []error
+	for _, o := range f.outlines {
+		for _, finding := range o.plan.Findings {
+			if finding.Rule == dockerfile.RuleBaseLacksTarget && !f.mayMiss(finding.Target) {
+				errs = append(errs, &TargetError{Target: finding.Target, Line: finding.Line, Err: fmt.Errorf("%s: line %d: %s", finding.Target, finding.Line, finding.Message)})
+			}
+		}
+		if len(errs) > 0 {
+			break // they all say the same
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// build builds every target where it was placed, and again elsewhere those whose node was lost.
+func (f *fleet) build(ctx context.Context, at []int) error {
+	if err := f.ready(); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	var start func(at []int, jobs []job)
+	start = func(at []int, jobs []job) {
+		byNode := map[int][]platforms.Platform{}
+		for i, j := range jobs {
+			byNode[at[i]] = append(byNode[at[i]], j.target)
+		}
+		f.caches += len(byNode)
+		for _, n := range slices.Sorted(maps.Keys(byNode)) {
+			wg.Go(func() {
+				if again, jobs := f.group(ctx, stop, n, byNode[n]); again != nil {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					start(again, jobs)
+				}
+			})
+		}
+	}
+	f.mu.Lock()
+	start(at, f.placing.jobs)
+	f.mu.Unlock()
+	wg.Wait()
+	if f.fatal != nil {
+		return f.fatal
+	}
+	var errs []error
+	for _, t := range f.targets {
+		if err := f.failed[t]; err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if ctx.Err() != nil && len(errs) == 0 {
+		return context.Cause(ctx)
+	}
+	return joinTargets(errs)
+}
+
+// joinTargets is the error of several targets; what failed alike is one.
+func joinTargets(errs []error) error {
+	var lines []string
+	for _, err := range errs {
+		if !slices.Contains(lines, err.Error()) {
+			lines = append(lines, err.Error())
+		}
+	}
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
+	}
+	return &TargetsError{Message: strings.Join(lines, "\n"), Errs: errs}
+}
+
+// group builds targets on a node. If that is lost, it returns where they are to be built instead.
+func (f *fleet) group(ctx context.Context, stop func(), n int, targets []platforms.Platform) ([]int, []job) {
+	node := f.Nodes[n]
+	r, entries, keep := f.prepare(targets)
+	living, done := node.alive(ctx)
+	begun := time.Now()
+	result, err := worker{f.Builder, node}.solve(living, r, entries, f.watch.on(node.Name), func() error { return nil })
+	took := time.Since(begun)
+	done()
+	lost := node.lost(ctx, err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if lost != nil && ctx.Err() == nil {
+		f.result.note(node.Name, took, targets, lost)
+		return f.elsewhere(n, targets, lost)
+	}
+	f.result.note(node.Name, took, targets, err)
+	f.result.Steps = append(f.result.Steps, result.Steps...)
+	f.result.Gate = append(f.result.Gate, result.Gate...)
+	if err != nil {
+		f.fail(ctx, stop, node, targets, err)
+		return nil, nil
+	}
+	for _, t := range targets {
+		if !slices.Contains(result.targets, t) && len(result.targets) > 0 {
+			f.leaveOut(t, errors.New("it failed, see the warnings"))
+		}
+	}
+	if f.parts == nil {
+		f.result.Descriptor, f.result.Exporter = result.Descriptor, result.Exporter
+		return nil, nil
+	}
+	keep(result.Descriptor.Digest.String())
+	return nil, nil
+}
+
+// prepare is the request for some of the targets, and what they export.
+func (f *fleet) prepare(targets []platforms.Platform) (r Request, entries []client.ExportEntry, keep func(string)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r = f.request
+	r.Targets = targets
+	r.CacheFrom = f.cacheUnion(context.Background(), r.CacheFrom, f.targets)
+	r.CacheTo = tolerant(r.CacheTo)
+	if f.caches > 1 {
+		r.CacheTo = cacheOf(r.CacheTo, targets[0])
+	}
+	if f.parts == nil {
+		return r, f.exports.entries, func(string) {}
+	}
+	r.Options = maps.Clone(r.Options)
+	if r.Options == nil {
+		r.Options = map[string]string{}
+	}
+	r.Options["multi-platform"] = "true" // an index also of one target: a part of the whole
+	f.groups++
+	entries, keep = f.parts.entries(f.groups, targets)
+	return r, entries, keep
+}
+
+// elsewhere places targets anew whose node was lost, once each.
+func (f *fleet) elsewhere(n int, targets []platforms.Platform, lost error) ([]int, []job) {
+	p := f.placing
+	p.jobs = nil
+	for i := range f.placing.jobs {
+		j := &f.placing.jobs[i]
+		j.fits = slices.Clone(j.fits)
+		j.fits[n] = unable
+		if !slices.Contains(targets, j.target) {
+			continue
+		}
+		f.tried[j.target] = append(f.tried[j.target], lost)
+		_, none := f.placing.choices(*j)
+		switch {
+		case len(f.tried[j.target]) > 1 || f.wroteToStdout():
+			f.failed[j.target] = f.lostError(n, j.target)
+		case none != nil:
+			f.failed[j.target] = f.lostError(n, j.target)
+		default:
+			p.jobs = append(p.jobs, *j)
+		}
+	}
+	if len(p.jobs) == 0 {
+		return nil, nil
+	}
+	at, err := p.place()
+	if err != nil {
+		f.fatal = err
+		return nil, nil
+	}
+	_ = f.watch.step(fmt.Sprintf("%v: %s", lost, p.describe(at)), func() error { return nil })
+	return at, p.jobs
+}
+
+// wroteToStdout reports whether the result goes to standard output, of which nothing can be taken back.
+func (f *fleet) wroteToStdout() bool {
+	return f.parts == nil && slices.ContainsFunc(f.exports.archives, func(a *archive) bool { return !a.whole && a.opened })
+}
+
+// lostError is the error of a target that no node is left for.
+func (f *fleet) lostError(n int, t platforms.Platform) error {
+	return &TargetError{Target: t, Node: f.Nodes[n].Name, Err: fmt.Errorf("%s: %w; no other node is left that can build it", t, errors.Join(f.tried[t]...))}
+}
+
+// fail notes that targets failed on a node that is sound.
+func (f *fleet) fail(ctx context.Context, stop func(), node *Node, targets []platforms.Platform, err error) {
+	var own []error
+	if several, ok := errors.AsType[*TargetsError](err); ok {
+		own = several.Errs
+	} else {
+		own = []error{err}
+	}
+	for _, e := range own {
+		one, ok := errors.AsType[*TargetError](e)
+		switch {
+		case ctx.Err() != nil && !ok:
+		case !ok && f.fatal == nil:
+			f.fatal = fmt.Errorf("on %s: %w", node.Name, err)
+			stop()
+		case ok && f.mayMiss(one.Target) && len(f.missing)+1 < len(f.targets):
+			f.leaveOut(one.Target, e)
+		case ok:
+			f.failed[one.Target] = e
+			if f.request.FailFast {
+				stop()
+			}
+		}
+	}
+	// The others of the group were built, and are not exported: the build has failed, unless all that failed may be missing.
+	if f.fatal == nil && !slices.ContainsFunc(targets, func(t platforms.Platform) bool { return f.failed[t] != nil || slices.Contains(f.missing, t) }) && ctx.Err() == nil {
+		f.fatal = err
+	}
+}
+
+// remember keeps how long everything took, for the next time.
+func (f *fleet) remember() {
+	h := f.history(f.request)
+	var shared []string
+	for _, j := range f.placing.jobs {
+		for _, s := range j.shared {
+			if !slices.Contains(shared, s) {
+				shared = append(shared, s)
+				h.stage(s, f.watch.times.stage(s))
+			}
+		}
+	}
+	for _, j := range f.placing.jobs {
+		best := unable
+		for _, fit := range j.fits {
+			if fit != unable && (best == unable || fit < best) {
+				best = fit
+			}
+		}
+		h.target(j.target, best, f.watch.times.of(j.target, shared))
+	}
+	h.write()
+}
+
+// keepStdin reads standard input once, if it is the context or the Dockerfile, so that every node is given the same.
+func (r *Request) keepStdin() (done func() error, err error) {
+	if r.Context != stdin && r.Dockerfile != stdin {
+		return func() error { return nil }, nil
+	}
+	dir, err := os.MkdirTemp("", "manifold-stdin-")
+	if err != nil {
+		return nil, err
+	}
+	done = func() error { return os.RemoveAll(dir) }
+	in := bufio.NewReader(r.stdin())
+	name := filepath.Join(dir, defaultFilename)
+	out, err := os.Create(name) //nolint:gosec // our own folder
+	if err != nil {
+		return done, errors.Join(err, done())
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		return done, errors.Join(fmt.Errorf("reading standard input: %w", err), out.Close(), done())
+	}
+	r.kept = name
+	return done, out.Close()
+}
+
+func names(nodes []*Node) string {
+	out := make([]string, len(nodes))
+	for i, n := range nodes {
+		out[i] = n.Name
+	}
+	return strings.Join(out, ", ")
+}
