@@ -244,7 +244,11 @@ func (b Builder) buildOnOne(ctx context.Context, n *Node, r Request, exports *ex
 	if lost := n.lost(ctx, err); lost != nil {
 		err = lost
 	}
-	result.note(n.Name, time.Since(begun), result.targets, err)
+	targets := result.targets
+	if len(targets) == 0 {
+		targets = []platforms.Platform{n.Host.Native}
+	}
+	result.note(n.Name, time.Since(begun), targets, err)
 	return result, err
 }
 

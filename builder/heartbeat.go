@@ -79,9 +79,6 @@ func (n *Node) answers(ctx context.Context, within time.Duration) error {
 	if status.Code(err) == codes.DeadlineExceeded || err != nil && asking.Err() != nil && ctx.Err() == nil {
 		return context.DeadlineExceeded
 	}
-	if status.Code(err) == codes.Unimplemented {
-		return nil // an old one
-	}
 	return err
 }
 

@@ -23,6 +23,8 @@ import (
 	_ "github.com/moby/buildkit/client/connhelper/podmancontainer"
 	_ "github.com/moby/buildkit/client/connhelper/ssh"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/manifold-build/manifold/platforms"
 )
@@ -113,9 +115,10 @@ func dialNode(ctx context.Context, c NodeConfig) (_ *Node, err error) {
 	if n.client, err = n.connect(ctx); err != nil {
 		return nil, n.unreachable(ctx, err)
 	}
+	closing := n.client
 	defer func() {
 		if err != nil {
-			_ = n.client.Close()
+			_ = closing.Close()
 		}
 	}()
 	workers, err := n.client.ListWorkers(ctx)
@@ -132,9 +135,13 @@ func dialNode(ctx context.Context, c NodeConfig) (_ *Node, err error) {
 	if n.Host, err = platforms.HostOf(append(reported, c.Platforms...)); err != nil {
 		return nil, fmt.Errorf("the BuildKit at %s: %w", n.Name, err)
 	}
-	// BuildKit before 0.11 does not answer this.
-	if info, err := n.client.Info(ctx); err == nil {
+	info, err := n.client.Info(ctx)
+	switch {
+	case err == nil:
 		n.Version = info.BuildkitVersion.Version
+	case status.Code(err) == codes.Unimplemented:
+		n.Version = "older than v0.11.0" // it does not say
+		return nil, n.tooOld()
 	}
 	return n, n.checkVersion()
 }
@@ -234,6 +241,10 @@ func (n *Node) checkVersion() error {
 	if !ok || !have.less(least) {
 		return nil
 	}
+	return n.tooOld()
+}
+
+func (n *Node) tooOld() error {
 	return fmt.Errorf("the BuildKit at %s is %s; Manifold needs %s or newer: older ones let a frontend reach what is outside of its build: update it, or name another with --builder",
 		n.Name, n.Version, oldest)
 }

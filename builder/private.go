@@ -93,8 +93,13 @@ func startContainer(ctx context.Context, engine string) (*Node, error) {
 func engineRuns(ctx context.Context, engine string, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, engine, args...).Output() //nolint:gosec // one of engines
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		lines := strings.Split(strings.TrimSpace(string(exit.Stderr)), "\n")
-		return "", errors.New(lines[len(lines)-1])
+		said := err.Error()
+		for line := range strings.Lines(string(exit.Stderr)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.Contains(line, "--help") {
+				said = line
+			}
+		}
+		return "", errors.New(said)
 	}
 	return strings.TrimSpace(string(out)), err
 }

@@ -15,6 +15,8 @@ import (
 type Node struct {
 	// Addr is its address, "unix://…", as buildctl's --addr and BUILDKIT_HOST take it.
 	Addr string
+	// TCP is its address with TLS, if it has one: "tcp://127.0.0.1:…".
+	TCP string
 
 	process *process
 	dir     string
@@ -29,6 +31,9 @@ type NodeOptions struct {
 	Emulators   map[string]string
 	// Platforms are what the worker says that it runs, the native one first. Nil means what it finds out.
 	Platforms []string
+	// TLS is a folder that [WriteCertificates] wrote: the buildkitd listens on loopback too, to clients with a certificate of that authority. Empty
+	// means that it does not.
+	TLS string
 }
 
 // startNode starts a buildkitd below dir with registryAddr as its mirror of Docker Hub.
@@ -52,6 +57,14 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 		args = append(args, "--oci-worker-platform", p)
 	}
 	n := &Node{Addr: addr, dir: root}
+	if opt.TLS != "" {
+		free, err := freeAddr()
+		if err != nil {
+			return nil, err
+		}
+		n.TCP = "tcp://" + free
+		args = append(args, "--addr", n.TCP, "--tlscacert", filepath.Join(opt.TLS, "ca.pem"), "--tlscert", filepath.Join(opt.TLS, "cert.pem"), "--tlskey", filepath.Join(opt.TLS, "key.pem"))
+	}
 	attr := daemonAttr()
 	if opt.NoEmulation {
 		path := filepath.Join(root, "bin")
@@ -89,7 +102,7 @@ func (n *Node) Stop() error {
 	if err := n.Halt(); err != nil {
 		return err
 	}
-	return os.RemoveAll(n.dir)
+	return removeMounted(n.dir)
 }
 
 // linkEmulators makes a folder of emulators named as BuildKit looks for them.

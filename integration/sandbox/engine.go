@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -28,6 +31,10 @@ func (s *Sandbox) StartEngine(tb testing.TB) *Engine {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	runtime, err := dockerRuntime(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	host := "unix://" + filepath.Join(dir, "d.sock")
 	// Without iptables and bridge it disturbs nothing on the machine; containers use the host's network.
 	p, err := start(ctx, s.Dir, filepath.Base(dir), func(ctx context.Context) error {
@@ -35,7 +42,7 @@ func (s *Sandbox) StartEngine(tb testing.TB) *Engine {
 		return err
 	}, "dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "-H", host,
 		"--pidfile", filepath.Join(dir, "pid"), "--iptables=false", "--ip6tables=false", "--bridge=none",
-		"--insecure-registry", s.Registry.Addr, "--registry-mirror", "http://"+s.Registry.Addr)
+		"--insecure-registry", s.Registry.Addr, "--registry-mirror", "http://"+s.Registry.Addr, "--add-runtime", "sandbox="+runtime, "--default-runtime", "sandbox")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -46,7 +53,7 @@ func (s *Sandbox) StartEngine(tb testing.TB) *Engine {
 		if err := p.stop(); err != nil {
 			tb.Error(err)
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := removeMounted(dir); err != nil {
 			tb.Error(err)
 		}
 	})
@@ -86,4 +93,57 @@ func (s *Sandbox) NewRegistry(tb testing.TB, user, password string) *Registry {
 		}
 	})
 	return r
+}
+
+// dockerRuntime writes the program that Docker starts containers with: runc, without the capability that this machine may lack and that Docker gives to
+// privileged containers.
+func dockerRuntime(dir string) (string, error) {
+	const script = `#!/bin/sh
+before=
+for word; do
+	case $before in
+		--bundle) spec=$word/config.json;;
+		--process) spec=$word;;
+		*) spec=;;
+	esac
+	if [ -n "$spec" ] && ! capable; then
+		sed -i 's/"CAP_SYS_RESOURCE",//g; s/,"CAP_SYS_RESOURCE"//g' "$spec"
+	fi
+	before=$word
+done
+exec runc "$@"
+`
+	caps, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return "", err
+	}
+	const sysResource = 24 // capability.h
+	capable := "true"
+	for line := range strings.Lines(string(caps)) {
+		if value, ok := strings.CutPrefix(line, "CapBnd:"); ok {
+			bits, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			if err != nil {
+				return "", err
+			}
+			if bits&(1<<sysResource) == 0 {
+				capable = "false"
+			}
+		}
+	}
+	name := filepath.Join(dir, "runtime")
+	return name, os.WriteFile(name, []byte(strings.Replace(script, "! capable", "! "+capable, 1)), 0o700) //nolint:gosec // a program
+}
+
+// removeMounted removes a folder in which things may still be mounted, as they are when who mounted them was killed.
+func removeMounted(dir string) error {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
+			_ = syscall.Unmount(f[1], syscall.MNT_DETACH)
+		}
+	}
+	return os.RemoveAll(dir)
 }

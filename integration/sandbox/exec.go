@@ -39,6 +39,9 @@ func (b *Bench) Exec(ctx context.Context, dir string, args ...string) (Output, e
 	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = nil
 	}
+	if cmd.ProcessState == nil {
+		return Output{Stderr: stderr.String()}, err // it was not started
+	}
 	out := Output{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		out.PeakMemory = usage.Maxrss << 10

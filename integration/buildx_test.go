@@ -1,0 +1,186 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/manifold-build/manifold/integration/sandbox"
+)
+
+// buildKitImage is the image that buildx and the private BuildKit of a container run: the pinned programs on a busybox, under the published name.
+const buildKitImage = "moby/buildkit:v0.34.2"
+
+// withDocker runs commands with a Docker Engine of the test's own, and the pinned buildx as its plugin.
+type withDocker struct {
+	sb  *sandbox.Sandbox
+	env []string
+}
+
+func (d withDocker) run(t *testing.T, args ...string) sandbox.Output {
+	t.Helper()
+	out := d.try(t, args...)
+	if out.Code != 0 {
+		t.Fatalf("%s: exit code %d\n%s%s", strings.Join(args, " "), out.Code, out.Stdout, out.Stderr)
+	}
+	return out
+}
+
+func (d withDocker) try(t *testing.T, args ...string) sandbox.Output {
+	t.Helper()
+	out, err := d.sb.Exec(t.Context(), "", append(append([]string{"env", "-u", "BUILDKIT_HOST"}, d.env...), args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// last runs a command when the test is over.
+func (d withDocker) last(args ...string) {
+	_, _ = d.sb.Exec(context.Background(), "", append(append([]string{"env"}, d.env...), args...)...)
+}
+
+// startDocker starts a Docker Engine that holds BuildKit's image.
+func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
+	t.Helper()
+	engine := sb.StartEngine(t)
+	config := t.TempDir()
+	plugins := filepath.Join(config, "cli-plugins")
+	if err := os.MkdirAll(plugins, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(sb.Bin, "buildx"), filepath.Join(plugins, "docker-buildx")); err != nil {
+		t.Fatal(err)
+	}
+	d := withDocker{sb: sb, env: []string{"DOCKER_CONFIG=" + config, "DOCKER_HOST=" + engine.Host}}
+	dir := t.TempDir()
+	files := map[string]string{"usr/bin/buildkitd": filepath.Join(sb.Bin, "buildkitd"), "usr/bin/buildctl": filepath.Join(sb.Bin, "buildctl")}
+	runc, err := exec.LookPath("runc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["usr/bin/runc"] = runc
+	for word := range strings.FieldsSeq(mustExec(t, sb, "ldd", runc).Stdout) {
+		if strings.HasPrefix(word, "/") {
+			files[strings.TrimPrefix(word, "/")] = word
+		}
+	}
+	for to, from := range files {
+		dt, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := filepath.Join(dir, "root", to)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, dt, 0o755); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
+	}
+	write(t, dir, "Dockerfile", "FROM busybox:1.35\nCOPY root /\nENTRYPOINT [\"buildkitd\"]\n")
+	archive := filepath.Join(dir, "buildkit.tar")
+	mustExec(t, sb, "manifold", "build", "-q", "--platform", "linux/amd64", "-o", "type=docker,name=docker.io/"+buildKitImage+",dest="+archive, dir)
+	d.run(t, "docker", "load", "-i", archive)
+	return d
+}
+
+// TestBuildxBuilders uses builders that the real buildx made, by the names that it knows them by: one of the driver docker-container, which is not running
+// yet, one of the driver remote with TLS on both sides, and Docker's own BuildKit, which is too old and refused for it.
+func TestBuildxBuilders(t *testing.T) {
+	sb := sandbox.Start(t)
+	d := startDocker(t, sb)
+	dir := t.TempDir()
+	write(t, dir, "Dockerfile", fleetDockerfile)
+	write(t, dir, "buildkitd.toml", "[registry.\"docker.io\"]\n  mirrors = [\""+sb.Registry.Addr+"\"]\n[registry.\""+sb.Registry.Addr+"\"]\n  http = true\n")
+	d.run(t, "docker", "buildx", "create", "--name", "boxed", "--driver", "docker-container", "--driver-opt", "network=host,image="+buildKitImage,
+		"--buildkitd-config", filepath.Join(dir, "buildkitd.toml"))
+	t.Cleanup(func() { d.last("docker", "buildx", "rm", "boxed") })
+	certs := t.TempDir()
+	if err := sandbox.WriteCertificates(certs); err != nil {
+		t.Fatal(err)
+	}
+	node := sb.NewNode(t, sandbox.NodeOptions{TLS: certs, Platforms: armNode.Platforms})
+	d.run(t, "docker", "buildx", "create", "--name", "far", "--driver", "remote", "--driver-opt",
+		"cacert="+certs+"/ca.pem,cert="+certs+"/cert.pem,key="+certs+"/key.pem", node.TCP)
+
+	out := d.run(t, "manifold", "build", "--progress=plain", "--builder", "boxed", "--platform", "linux/amd64,linux/arm64", "-t", sb.Ref("boxed:1"), "--push", dir)
+	if !strings.Contains(out.Stderr, "published ") {
+		t.Error(out.Stderr)
+	}
+	meta := filepath.Join(dir, "meta.json")
+	d.run(t, "env", "BUILDX_BUILDER=far", "manifold", "build", "-q", "--metadata-file", meta, "-t", sb.Ref("far:1"), "--push", dir)
+	var made struct {
+		Manifold struct {
+			Targets []struct{ Target, Node string }
+		}
+	}
+	dt, err := os.ReadFile(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(dt, &made); err != nil {
+		t.Fatal(err)
+	}
+	if len(made.Manifold.Targets) != 1 || made.Manifold.Targets[0].Target != "linux/arm64" || made.Manifold.Targets[0].Node != "far0" {
+		t.Errorf("%+v", made)
+	}
+	d.run(t, "docker", "buildx", "use", "far")
+	if out := d.run(t, "manifold", "nodes"); !strings.Contains(out.Stdout, "far0") {
+		t.Error(out.Stdout)
+	}
+	if out := d.run(t, "manifold", "ls", "--builder", "boxed", "--builder", "far"); !strings.Contains(out.Stdout, "boxed0") || !strings.Contains(out.Stdout, "far0") {
+		t.Error(out.Stdout)
+	}
+	// Docker's own BuildKit, through buildx.
+	if out := d.try(t, "manifold", "build", "--builder", "default", dir); out.Code == 0 || !strings.Contains(out.Stderr, "needs v0.31.2 or newer") {
+		t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
+	}
+	if out := d.try(t, "manifold", "nodes", "--builder", "boxd"); out.Code == 0 || !strings.Contains(out.Stderr, `did you mean "boxed"?`) {
+		t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
+	}
+	// One that is stopped is started again.
+	d.run(t, "docker", "stop", "-t", "1", "buildx_buildkit_boxed0")
+	d.run(t, "manifold", "build", "-q", "--builder", "boxed", "-t", sb.Ref("boxed:2"), "--push", dir)
+}
+
+// TestPrivateContainer has nothing but Docker: the private BuildKit is a container, which two builds at once share.
+func TestPrivateContainer(t *testing.T) {
+	sb := sandbox.Start(t)
+	d := startDocker(t, sb)
+	dir := t.TempDir()
+	write(t, dir, "Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+	// A PATH with docker, and without buildkitd.
+	bin := t.TempDir()
+	for _, name := range []string{"docker", "env", "sh"} {
+		at, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(at, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	manifold := strings.TrimSpace(d.run(t, "sh", "-c", "command -v manifold").Stdout)
+	t.Cleanup(func() { d.last("docker", "rm", "-f", "-v", "manifold-buildkit") })
+	done := make(chan sandbox.Output, 2)
+	for i := range 2 {
+		go func() {
+			out, err := sb.Exec(t.Context(), "", append(append([]string{"env", "-u", "BUILDKIT_HOST", "PATH=" + bin, "XDG_STATE_HOME=" + t.TempDir()}, d.env...),
+				manifold, "build", "--progress=plain", "-o", filepath.Join(dir, "out", string(rune('a'+i))), dir)...)
+			if err != nil {
+				out = sandbox.Output{Code: -1, Stderr: err.Error()}
+			}
+			done <- out
+		}()
+	}
+	for range 2 {
+		if out := <-done; out.Code != 0 || !strings.Contains(out.Stderr, "the volume manifold-buildkit of docker") {
+			t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
+		}
+	}
+}
