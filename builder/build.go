@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -188,6 +189,9 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if err := b.checkPins(); err != nil {
+		return Result{}, err
+	}
 	// The repositories are asked while the Dockerfile is read and planned.
 	asking, stop := context.WithCancel(ctx)
 	var mayPush errgroup.Group
@@ -226,6 +230,16 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	return result, err
 }
 
+// checkPins is an error if a target is to be built on a node that is not there.
+func (b Builder) checkPins() error {
+	for _, pin := range b.Placement.Pins {
+		if !slices.ContainsFunc(b.Nodes, func(n *Node) bool { return n.Name == pin.Node }) {
+			return fmt.Errorf("%s is to be built on %s, and there is no node of that name: there are %s", pin.Pattern, pin.Node, names(b.Nodes))
+		}
+	}
+	return nil
+}
+
 // first is the node that is asked what no single target is about.
 func (b Builder) first() (*Node, error) {
 	if len(b.Nodes) == 0 {
@@ -237,11 +251,14 @@ func (b Builder) first() (*Node, error) {
 // buildOnOne builds all targets on one node, whose BuildKit writes the result.
 func (b Builder) buildOnOne(ctx context.Context, n *Node, r Request, exports *exportPlan, watch *watcher, ready func() error) (Result, error) {
 	r.CacheTo, r.CacheFrom = tolerant(r.CacheTo), b.cacheUnion(ctx, r.CacheFrom, r.Targets)
+	if most := n.config.Max; most > 0 && (r.MaxParallelism == 0 || most < r.MaxParallelism) {
+		r.MaxParallelism = most
+	}
 	living, stop := n.alive(ctx)
 	defer stop()
 	begun := time.Now()
 	result, err := worker{b, n}.solve(living, r, exports.entries, watch, ready)
-	if lost := n.lost(ctx, err); lost != nil {
+	if lost := n.lost(ctx, err, r.writes()...); lost != nil {
 		err = lost
 	}
 	targets := result.targets
@@ -264,6 +281,18 @@ func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
 	}
 	_ = eg.Wait()
 	return errors.Join(errs...)
+}
+
+// writes are the places of this machine that the build writes to.
+func (r Request) writes() []string {
+	out := []string{os.TempDir()}
+	for _, o := range r.Outputs {
+		out = append(out, o.Dest)
+	}
+	for _, c := range r.CacheTo {
+		out = append(out, c.Attrs["dest"])
+	}
+	return out
 }
 
 // worker is a builder on one of its nodes.

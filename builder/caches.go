@@ -80,6 +80,9 @@ func (b Builder) cacheUnion(ctx context.Context, list []client.CacheOptionsEntry
 		}
 		for _, t := range targets {
 			own := client.CacheOptionsEntry{Type: e.Type, Attrs: maps.Clone(e.Attrs)}
+			if own.Attrs == nil {
+				own.Attrs = map[string]string{}
+			}
 			own.Attrs[key] = cacheName(e.Type, e.Attrs[key], t)
 			if own.Attrs[key] == e.Attrs[key] || e.Type == "local" && !isFolder(own.Attrs[key]) {
 				continue

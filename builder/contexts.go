@@ -221,10 +221,14 @@ func (r Request) stdin() io.Reader {
 type lateFile struct {
 	name string
 	file *os.File
+	end  bool
 }
 
 // Read reads the file.
 func (l *lateFile) Read(p []byte) (n int, err error) {
+	if l.end {
+		return 0, io.EOF
+	}
 	if l.file == nil {
 		if l.file, err = os.Open(l.name); err != nil {
 			return 0, err
@@ -232,6 +236,7 @@ func (l *lateFile) Read(p []byte) (n int, err error) {
 	}
 	n, err = l.file.Read(p)
 	if errors.Is(err, io.EOF) {
+		l.end = true
 		_ = l.file.Close()
 	}
 	return n, err

@@ -94,11 +94,11 @@ func named(ctx context.Context, store buildx.Store, name string) ([]NodeConfig, 
 			out = append(out, pods...)
 			continue
 		default:
-			platform := ""
-			if len(b.Nodes) > 1 && len(c.Platforms) > 0 {
-				platform = c.Platforms[0].String()
+			if len(b.Nodes) == 1 || len(c.Platforms) == 0 {
+				// Which of several it is only buildx knows: without a platform it takes its first.
+				return append(out, NodeConfig{Name: b.Name, Command: dialStdio(b.Name, "")}), nil
 			}
-			c.Command = dialStdio(b.Name, platform)
+			c.Command = dialStdio(b.Name, c.Platforms[0].String())
 		}
 		out = append(out, c)
 	}
@@ -232,7 +232,9 @@ func dockerContexts() []string {
 	}
 	var out []string
 	for _, f := range files {
-		var meta struct{ Name string }
+		var meta struct {
+			Name string `json:"Name"`
+		}
 		if dt, err := os.ReadFile(f); err == nil && json.Unmarshal(dt, &meta) == nil { //nolint:gosec // the user's own
 			out = append(out, meta.Name)
 		}

@@ -42,8 +42,10 @@ type fleet struct {
 	tried   map[platforms.Platform][]error // what happened to a target on nodes that were lost
 	failed  map[platforms.Platform]error
 	missing []platforms.Platform
-	fatal   error // ends the build, whatever its targets are
-	caches  int   // groups that write a cache
+	built   map[platforms.Platform]int // by which node
+	fatal   error                      // ends the build, whatever its targets are
+	stop    func()                     // ends all that runs
+	caches  int                        // groups that write a cache
 }
 
 // buildOnMany builds each target on one of the nodes, on another one if that is lost, and puts together what they made. What is joined is nil where one
@@ -57,14 +59,14 @@ func (b Builder) buildOnMany(ctx context.Context, r Request, exports *exportPlan
 	watch.times = &timings{}
 	f := &fleet{
 		Builder: b, request: r, exports: exports, watch: watch, ready: ready, pins: new(frontend.Pins),
-		tried: map[platforms.Platform][]error{}, failed: map[platforms.Platform]error{},
+		tried: map[platforms.Platform][]error{}, failed: map[platforms.Platform]error{}, built: map[platforms.Platform]int{},
 	}
 	f.request.pins = f.pins
 	at, err := f.place(ctx)
 	if err != nil {
 		return f.result, nil, err
 	}
-	if len(f.targets) > 1 {
+	if len(f.targets)+len(f.missing) > 1 {
 		if f.parts, err = newParts(exports); err != nil {
 			return f.result, nil, err
 		}
@@ -81,13 +83,31 @@ func (b Builder) buildOnMany(ctx context.Context, r Request, exports *exportPlan
 	f.result.targets = left
 	var more map[string]string
 	if len(f.missing) > 0 {
-		more = map[string]string{frontend.AnnotationMissing: platforms.Format(f.missing)}
+		more = map[string]string{frontend.AnnotationMissing: platforms.Format(f.inOrder(f.missing))}
 	}
+	f.sort()
 	draft, err := f.parts.join(ctx, b.Registry, left, more)
 	if err == nil && draft != nil {
 		err = f.result.take(draft.Index, "what the nodes made")
 	}
 	return f.result, draft, err
+}
+
+// inOrder sorts targets as they were asked for.
+func (f *fleet) inOrder(list []platforms.Platform) []platforms.Platform {
+	all := f.request.Targets
+	if len(all) == 0 {
+		all = f.targets
+	}
+	return slices.SortedStableFunc(slices.Values(list), func(a, b platforms.Platform) int { return slices.Index(all, a) - slices.Index(all, b) })
+}
+
+// sort puts what the nodes said into the targets' order.
+func (f *fleet) sort() {
+	at := func(p platforms.Platform) int { return slices.Index(f.targets, p) }
+	slices.SortStableFunc(f.result.Steps, func(a, b dockerfile.Step) int { return at(a.Target) - at(b.Target) })
+	slices.SortStableFunc(f.result.Gate, func(a, b frontend.Judgement) int { return at(a.Report.Platform) - at(b.Report.Platform) })
+	slices.SortStableFunc(f.result.Targets, func(a, b TargetResult) int { return at(a.Target) - at(b.Target) })
 }
 
 // PlanOnNodes is [Builder.Plan], with where each target would be built (see [Placement]), nil where there is one node. Every target's steps are those
@@ -129,13 +149,10 @@ func (b Builder) PlanOnNodes(ctx context.Context, r Request) (plan frontend.Plan
 
 // place finds out what the targets are and which node builds each. Nothing has been run when it fails.
 func (f *fleet) place(ctx context.Context) ([]int, error) {
-	for _, pin := range f.Placement.Pins {
-		if !slices.ContainsFunc(f.Nodes, func(n *Node) bool { return n.Name == pin.Node }) {
-			return nil, fmt.Errorf("%s is to be built on %s, and there is no node of that name: there are %s", pin.Pattern, pin.Node, names(f.Nodes))
-		}
+	if err := f.checkPins(); err != nil {
+		return nil, err
 	}
-	loads := make(chan []int, 1)
-	go func() { loads <- f.loads(ctx) }()
+	loads := f.loads(ctx) // before this build is one of them
 	f.outlines = f.Builder.outlines(ctx, f.request, f.pins, f.watch)
 	var errs []error
 	for _, o := range f.outlines {
@@ -144,6 +161,7 @@ func (f *fleet) place(ctx context.Context) ([]int, error) {
 			f.targets = o.plan.Targets
 		case o.err != nil && !o.other:
 			errs = append(errs, o.err)
+			_ = f.watch.step(fmt.Sprintf("%s is not asked to build: %v", o.node.Name, o.err), func() error { return nil })
 		}
 	}
 	if len(f.request.Targets) > 0 {
@@ -158,9 +176,9 @@ func (f *fleet) place(ctx context.Context) ([]int, error) {
 	if err := f.lackingBases(); err != nil {
 		return nil, err
 	}
-	f.placing = f.Builder.placing(f.request, f.targets, f.outlines, <-loads)
-	f.result.targets = f.targets
+	f.placing = f.Builder.placing(f.request, f.targets, f.outlines, loads)
 	f.leaveOutUnable()
+	f.result.targets = f.targets
 	at, err := f.placing.place()
 	if err != nil {
 		return nil, err
@@ -217,8 +235,10 @@ func (f *fleet) build(ctx context.Context, at []int) error {
 	if err := f.ready(); err != nil {
 		return err
 	}
+	f.request.CacheFrom = f.cacheUnion(ctx, f.request.CacheFrom, f.targets)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	f.stop = stop
 	var wg sync.WaitGroup
 	var start func(at []int, jobs []job)
 	start = func(at []int, jobs []job) {
@@ -229,7 +249,7 @@ func (f *fleet) build(ctx context.Context, at []int) error {
 		f.caches += len(byNode)
 		for _, n := range slices.Sorted(maps.Keys(byNode)) {
 			wg.Go(func() {
-				if again, jobs := f.group(ctx, stop, n, byNode[n]); again != nil {
+				if again, jobs := f.group(ctx, n, byNode[n]); again != nil {
 					f.mu.Lock()
 					defer f.mu.Unlock()
 					start(again, jobs)
@@ -253,6 +273,11 @@ func (f *fleet) build(ctx context.Context, at []int) error {
 	if ctx.Err() != nil && len(errs) == 0 {
 		return context.Cause(ctx)
 	}
+	for _, t := range f.targets {
+		if _, ok := f.built[t]; !ok && len(errs) == 0 && !slices.Contains(f.missing, t) {
+			return &TargetError{Target: t, Err: fmt.Errorf("%s: no node has built it, and none says why: please report this", t)}
+		}
+	}
 	return joinTargets(errs)
 }
 
@@ -274,15 +299,15 @@ func joinTargets(errs []error) error {
 }
 
 // group builds targets on a node. If that is lost, it returns where they are to be built instead.
-func (f *fleet) group(ctx context.Context, stop func(), n int, targets []platforms.Platform) ([]int, []job) {
+func (f *fleet) group(ctx context.Context, n int, targets []platforms.Platform) ([]int, []job) {
 	node := f.Nodes[n]
-	r, entries, keep := f.prepare(targets)
+	r, entries, keep := f.prepare(n, targets)
 	living, done := node.alive(ctx)
 	begun := time.Now()
 	result, err := worker{f.Builder, node}.solve(living, r, entries, f.watch.on(node.Name), func() error { return nil })
 	took := time.Since(begun)
 	done()
-	lost := node.lost(ctx, err)
+	lost := node.lost(ctx, err, f.request.writes()...)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if lost != nil && ctx.Err() == nil {
@@ -293,13 +318,15 @@ func (f *fleet) group(ctx context.Context, stop func(), n int, targets []platfor
 	f.result.Steps = append(f.result.Steps, result.Steps...)
 	f.result.Gate = append(f.result.Gate, result.Gate...)
 	if err != nil {
-		f.fail(ctx, stop, node, targets, err)
+		f.fail(ctx, node, err)
 		return nil, nil
 	}
 	for _, t := range targets {
 		if !slices.Contains(result.targets, t) && len(result.targets) > 0 {
 			f.leaveOut(t, errors.New("it failed, see the warnings"))
+			continue
 		}
+		f.built[t] = n
 	}
 	if f.parts == nil {
 		f.result.Descriptor, f.result.Exporter = result.Descriptor, result.Exporter
@@ -310,12 +337,14 @@ func (f *fleet) group(ctx context.Context, stop func(), n int, targets []platfor
 }
 
 // prepare is the request for some of the targets, and what they export.
-func (f *fleet) prepare(targets []platforms.Platform) (r Request, entries []client.ExportEntry, keep func(string)) {
+func (f *fleet) prepare(n int, targets []platforms.Platform) (r Request, entries []client.ExportEntry, keep func(string)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r = f.request
 	r.Targets = targets
-	r.CacheFrom = f.cacheUnion(context.Background(), r.CacheFrom, f.targets)
+	if most := f.Nodes[n].config.Max; most > 0 && (r.MaxParallelism == 0 || most < r.MaxParallelism) {
+		r.MaxParallelism = most
+	}
 	r.CacheTo = tolerant(r.CacheTo)
 	if f.caches > 1 {
 		r.CacheTo = cacheOf(r.CacheTo, targets[0])
@@ -346,13 +375,17 @@ func (f *fleet) elsewhere(n int, targets []platforms.Platform, lost error) ([]in
 		}
 		f.tried[j.target] = append(f.tried[j.target], lost)
 		_, none := f.placing.choices(*j)
-		switch {
-		case len(f.tried[j.target]) > 1 || f.wroteToStdout():
-			f.failed[j.target] = f.lostError(n, j.target)
-		case none != nil:
-			f.failed[j.target] = f.lostError(n, j.target)
-		default:
+		if len(f.tried[j.target]) <= 1 && !f.wroteToStdout() && none == nil {
 			p.jobs = append(p.jobs, *j)
+			continue
+		}
+		if f.mayMiss(j.target) && len(f.missing)+1 < len(f.targets) {
+			f.leaveOut(j.target, f.lostError(n, j.target))
+			continue
+		}
+		f.failed[j.target] = f.lostError(n, j.target)
+		if f.request.FailFast {
+			f.stop()
 		}
 	}
 	if len(p.jobs) == 0 {
@@ -378,7 +411,7 @@ func (f *fleet) lostError(n int, t platforms.Platform) error {
 }
 
 // fail notes that targets failed on a node that is sound.
-func (f *fleet) fail(ctx context.Context, stop func(), node *Node, targets []platforms.Platform, err error) {
+func (f *fleet) fail(ctx context.Context, node *Node, err error) {
 	var own []error
 	if several, ok := errors.AsType[*TargetsError](err); ok {
 		own = several.Errs
@@ -391,19 +424,15 @@ func (f *fleet) fail(ctx context.Context, stop func(), node *Node, targets []pla
 		case ctx.Err() != nil && !ok:
 		case !ok && f.fatal == nil:
 			f.fatal = fmt.Errorf("on %s: %w", node.Name, err)
-			stop()
+			f.stop()
 		case ok && f.mayMiss(one.Target) && len(f.missing)+1 < len(f.targets):
 			f.leaveOut(one.Target, e)
 		case ok:
 			f.failed[one.Target] = e
 			if f.request.FailFast {
-				stop()
+				f.stop()
 			}
 		}
-	}
-	// The others of the group were built, and are not exported: the build has failed, unless all that failed may be missing.
-	if f.fatal == nil && !slices.ContainsFunc(targets, func(t platforms.Platform) bool { return f.failed[t] != nil || slices.Contains(f.missing, t) }) && ctx.Err() == nil {
-		f.fatal = err
 	}
 }
 
@@ -420,13 +449,9 @@ func (f *fleet) remember() {
 		}
 	}
 	for _, j := range f.placing.jobs {
-		best := unable
-		for _, fit := range j.fits {
-			if fit != unable && (best == unable || fit < best) {
-				best = fit
-			}
+		if n, ok := f.built[j.target]; ok {
+			h.target(j.target, f.outlines[n].fitOf(j.target), f.watch.times.of(j.target, shared))
 		}
-		h.target(j.target, best, f.watch.times.of(j.target, shared))
 	}
 	h.write()
 }

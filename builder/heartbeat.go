@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
+	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -17,7 +19,7 @@ const (
 	beat    = 5 * time.Second
 	silence = 30 * time.Second
 	// recheck is how long a node may take to answer after something has failed.
-	recheck = 5 * time.Second
+	recheck = 15 * time.Second
 )
 
 // NodeError is a node that was lost while it built.
@@ -105,19 +107,20 @@ func (e *said) Unwrap() error { return e.err }
 
 // brokenLine matches what gRPC and HTTP/2 say of a connection that broke or that nobody sensible is behind.
 var brokenLine = regexp.MustCompile(`error reading from server|transport is closing|connection reset|broken pipe|connection refused|use of closed network connection|` +
-	`closing transport|server preface|http2: |PROTOCOL_ERROR|malformed header|connection error|no such file or directory.*bk|session healthcheck failed|no active session`)
+	`closing transport|server preface|http2: |PROTOCOL_ERROR|malformed header|connection error|session healthcheck failed|no active session`)
 
 // lost says whether a build failed because of its node, which then is a [*NodeError]: the node is gone, hangs or has no space left. Nil if the build
-// itself failed.
-func (n *Node) lost(ctx context.Context, err error) error {
-	if err == nil {
+// itself failed. Own are paths of this machine that the build writes to: what is full there is no fault of the node's.
+func (n *Node) lost(ctx context.Context, err error, own ...string) error {
+	if _, ran := errors.AsType[*gwpb.ExitError](err); err == nil || ran {
 		return nil
 	}
 	if lost, ok := errors.AsType[*NodeError](err); ok {
 		return lost
 	}
 	text := err.Error()
-	if strings.Contains(text, "no space left on device") {
+	here := slices.ContainsFunc(own, func(path string) bool { return path != "" && path != "." && strings.Contains(text, path) })
+	if strings.Contains(text, "no space left on device") && !here {
 		return &NodeError{n.Name, &said{"it has no space left on its disk: " + text, err}}
 	}
 	if status.Code(err) == codes.Unavailable && brokenLine.MatchString(text) {
@@ -125,9 +128,6 @@ func (n *Node) lost(ctx context.Context, err error) error {
 	}
 	// Whatever failed: a node that does not answer now is no witness.
 	if gone := n.answers(ctx, recheck); gone != nil && ctx.Err() == nil {
-		return &NodeError{n.Name, n.explained(err)}
-	}
-	if brokenLine.MatchString(text) && status.Code(err) != codes.OK && !strings.Contains(text, "failed to solve") {
 		return &NodeError{n.Name, n.explained(err)}
 	}
 	return nil

@@ -82,8 +82,12 @@ func (h *history) write() {
 	if err != nil || os.MkdirAll(filepath.Dir(h.file), 0o700) != nil {
 		return
 	}
-	tmp := h.file + ".new"
-	if os.WriteFile(tmp, dt, 0o600) == nil {
-		_ = os.Rename(tmp, h.file)
+	tmp, err := os.CreateTemp(filepath.Dir(h.file), "new-")
+	if err != nil {
+		return
+	}
+	_, err = tmp.Write(dt)
+	if tmp.Close() != nil || err != nil || os.Rename(tmp.Name(), h.file) != nil {
+		_ = os.Remove(tmp.Name())
 	}
 }

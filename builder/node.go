@@ -16,6 +16,7 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/connhelper"
+
 	// The address schemes that buildctl knows.
 	_ "github.com/moby/buildkit/client/connhelper/dockercontainer"
 	_ "github.com/moby/buildkit/client/connhelper/kubepod"
@@ -143,7 +144,10 @@ func dialNode(ctx context.Context, c NodeConfig) (_ *Node, err error) {
 		n.Version = "older than v0.11.0" // it does not say
 		return nil, n.tooOld()
 	}
-	return n, n.checkVersion()
+	if err := n.checkVersion(); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // connect makes the client.
@@ -324,4 +328,14 @@ func (n *Node) Close() error {
 		err = errors.Join(err, n.stop())
 	}
 	return err
+}
+
+// DiskUsage lists what the node's cache holds.
+func (n *Node) DiskUsage(ctx context.Context) ([]*client.UsageInfo, error) {
+	return n.client.DiskUsage(ctx)
+}
+
+// Prune takes away what the node's cache holds and nobody uses, and sends what it was. The caller reads the channel until it closes it.
+func (n *Node) Prune(ctx context.Context, gone chan client.UsageInfo, opts ...client.PruneOption) error {
+	return n.client.Prune(ctx, gone, opts...)
 }

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -108,9 +109,9 @@ func (c *NodeConfig) set(field string) error {
 func (c *NodeConfig) checkTLS() error {
 	switch {
 	case (c.Cert == "") != (c.Key == ""):
-		return fmt.Errorf("cert and key go together")
+		return errors.New("cert and key go together")
 	case c.CA == "" && (c.Cert != "" || c.ServerName != ""):
-		return fmt.Errorf("ca is missing, the authority that the node's certificate is held to")
+		return errors.New("ca is missing, the authority that the node's certificate is held to")
 	case c.CA != "" && !strings.HasPrefix(c.Address, "tcp://"):
 		return fmt.Errorf("ca, cert and key are for tcp://, not for %s", c.Address)
 	}

@@ -30,8 +30,13 @@ type parts struct {
 
 func newParts(plan *exportPlan) (*parts, error) {
 	for _, e := range plan.entries {
-		if e.Type == client.ExporterDocker {
+		switch {
+		case e.Type == client.ExporterDocker:
 			return nil, errors.New("output docker holds one image, and several targets are built: name one with --platform, or take type=oci")
+		case e.Type == client.ExporterImage && e.Attrs[exportPush] == "true" && len(plan.repos) == 0:
+			return nil, errors.New("output image with push-by-digest=true is what one node pushes, and several build: push a tag (--push), or name one --builder")
+		case e.Type == client.ExporterLocal && e.Attrs["mode"] == "delete", e.Attrs["platform-split"] == "false":
+			return nil, fmt.Errorf("output %s: mode=delete and platform-split=false do not work with several nodes, which write into one folder: name one --builder", e.Type)
 		}
 	}
 	dir, err := os.MkdirTemp("", "manifold-parts-")
@@ -46,9 +51,11 @@ func (p *parts) entries(n int, targets []platforms.Platform) (list []client.Expo
 		at := filepath.Join(p.dir, strconv.Itoa(i)+"-"+strconv.Itoa(n))
 		switch e.Type {
 		case client.ExporterOCI:
-			own.Attrs["tar"] = "false"
+			// An archive: of folders BuildKit's client takes one.
+			delete(own.Attrs, "tar")
 			delete(own.Attrs, exportName)
-			own.OutputDir = at
+			own.OutputDir = ""
+			own.Output = func(map[string]string) (io.WriteCloser, error) { return os.Create(at) } //nolint:gosec // below our own folder
 			layouts[i] = at
 		case client.ExporterTar:
 			own.Output = func(map[string]string) (io.WriteCloser, error) { return os.Create(at) } //nolint:gosec // below our own folder
@@ -61,7 +68,7 @@ func (p *parts) entries(n int, targets []platforms.Platform) (list []client.Expo
 			p.pushed = append(p.pushed, p.plan.repos[0]+"@"+digest)
 		}
 		for i, at := range layouts {
-			p.layouts[i] = append(p.layouts[i], "oci-layout:"+at)
+			p.layouts[i] = append(p.layouts[i], "oci-archive:"+at)
 		}
 		for i, at := range tars {
 			p.tars[i] = append(p.tars[i], at)
@@ -90,6 +97,11 @@ func annotationsFor(attrs map[string]string, targets []platforms.Platform) map[s
 // join puts the parts together. The draft is that of what was pushed, or of the first archive or layout; nil if there is neither. The caller closes it.
 func (p *parts) join(ctx context.Context, c *index.Client, targets []platforms.Platform, more map[string]string) (draft *index.Draft, err error) {
 	if len(p.pushed) > 0 && len(p.plan.tags) > 0 {
+		for _, ref := range p.pushed {
+			if err := c.Await(ctx, ref); err != nil {
+				return nil, err
+			}
+		}
 		if draft, err = c.Join(ctx, p.pushed, targets, more); err != nil {
 			return nil, err
 		}

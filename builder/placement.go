@@ -59,8 +59,7 @@ func (b Builder) outlines(ctx context.Context, r Request, pins *frontend.Pins, w
 		}
 		first[class] = i
 		wg.Go(func() {
-			w := worker{b, n}
-			out[i].plan, out[i].err = w.plan(ctx, r, frontend.Config{Outline: true, Pins: pins}, watch.on(n.Name))
+			out[i].plan, out[i].err = worker{b, n}.outline(ctx, r, pins, watch)
 			out[i].other = errors.Is(out[i].err, frontend.ErrOtherFrontend)
 		})
 	}
@@ -70,12 +69,18 @@ func (b Builder) outlines(ctx context.Context, r Request, pins *frontend.Pins, w
 		if from := first[class]; from != i {
 			out[i].plan, out[i].err, out[i].other = out[from].plan, out[from].err, out[from].other
 			if out[from].err != nil && !out[from].other && n.answers(ctx, recheck) == nil { // the other one may be down
-				w := worker{b, n}
-				out[i].plan, out[i].err = w.plan(ctx, r, frontend.Config{Outline: true, Pins: pins}, watch.on(n.Name))
+				out[i].plan, out[i].err = worker{b, n}.outline(ctx, r, pins, watch)
 			}
 		}
 	}
 	return out
+}
+
+// outline asks the node for its outline, for as long as it answers at all.
+func (b worker) outline(ctx context.Context, r Request, pins *frontend.Pins, watch *watcher) (frontend.Plan, error) {
+	ctx, stop := b.node.alive(ctx)
+	defer stop()
+	return b.plan(ctx, r, frontend.Config{Outline: true, Pins: pins}, watch.on(b.node.Name))
 }
 
 // fitOf says how well a node builds a target, by its outline.
@@ -118,6 +123,9 @@ func (b Builder) placing(r Request, targets []platforms.Platform, outlines []out
 		l := lane{name: n.Name, host: n.Host, max: n.config.Max, prefers: n.config.Platforms}
 		if running != nil {
 			l.running = running[i]
+		}
+		if !outlines[i].other {
+			l.err = outlines[i].err
 		}
 		p.lanes = append(p.lanes, l)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -89,7 +90,7 @@ func (d *daemon) start(ctx context.Context, c NodeConfig, command []string) (_ *
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	args := append(command, "--root", filepath.Join(d.dir, "state"), "--addr", "unix://"+d.socket)
+	args := slices.Concat(command, []string{"--root", filepath.Join(d.dir, "state"), "--addr", "unix://" + d.socket})
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // it outlives this call
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's Ctrl-C is for its clients
@@ -132,7 +133,7 @@ func (d *daemon) leave() (err error) {
 	}
 	pid, err := listener(d.socket)
 	if err != nil {
-		return nil //nolint:nilerr // it has ended
+		return nil // it has ended
 	}
 	if err := unix.Kill(pid, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err

@@ -46,6 +46,8 @@ type lane struct {
 	running, max int
 	// prefers are the targets that it is taken for before others that do them as well.
 	prefers []platforms.Platform
+	// err is why nothing is known of what it would do; nil if that is known.
+	err error
 }
 
 // placing is a schedule to be made.
@@ -181,6 +183,9 @@ func (p placing) abilities(name string) string {
 	for _, l := range p.lanes {
 		if l.name != name {
 			continue
+		}
+		if l.err != nil {
+			return "nothing: " + l.err.Error()
 		}
 		out := platforms.Format(l.host.NativePlatforms()) + " natively"
 		if len(l.host.Emulated) > 0 {

@@ -157,7 +157,7 @@ func podState(ctx context.Context, u *url.URL) string {
 	out, err := exec.CommandContext(ctx, "kubectl", args...).Output() //nolint:gosec // the address's pod
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if strings.Contains(string(exit.Stderr), "NotFound") {
-			return fmt.Sprintf("there is no pod %s", u.Hostname())
+			return "there is no pod " + u.Hostname()
 		}
 		return ""
 	}
@@ -215,17 +215,25 @@ var dialDetail = regexp.MustCompile(`dial (?:unix|tcp) [^"]*`)
 // commandDetail finds what a program said that was to carry a connection, between what the library makes of it.
 var commandDetail = regexp.MustCompile(`(?s)^command \[(\S+).*? has exited with (.*?), make sure the URL is valid.*?stderr=(.*)$`)
 
+// logLine matches what kubectl's libraries log beside what it says itself (klog's header: severity, month, day).
+var logLine = regexp.MustCompile(`^[IWEF]\d{4} `)
+
 // commandCause is what a program said that was to carry a connection.
 func commandCause(err error) string {
 	m := commandDetail.FindStringSubmatch(err.Error())
 	if m == nil {
 		return err.Error()
 	}
-	said := strings.TrimSpace(m[3])
-	if said == "" {
-		said = m[2]
+	var said []string
+	for line := range strings.Lines(m[3]) {
+		if line = strings.TrimSpace(line); line != "" && !logLine.MatchString(line) {
+			said = append(said, line)
+		}
 	}
-	return m[1] + ": " + strings.ReplaceAll(said, "\n", "; ")
+	if said == nil {
+		said = []string{m[2]}
+	}
+	return m[1] + ": " + strings.Join(said, "; ")
 }
 
 // dialCause is the part of a connection error that a person can act on.

@@ -45,6 +45,7 @@ type build struct {
 	outline   bool                            // as in Config
 	failFast  bool                            // as in Config
 	optional  []platforms.Pattern             // as in Config
+	missing   []platforms.Platform            // targets that were left out
 	ahead     sync.WaitGroup                  // what was asked for ahead of its use
 	// mu guards images and the groups' planners while targets are built: one of them may have a stage put back.
 	mu sync.Mutex

@@ -106,7 +106,7 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	}
 	b.builds = true
 	defer b.ahead.Wait()
-	err = b.plan(ctx)
+	err = b.leaveOutUnable(ctx, b.plan(ctx))
 	if cfg.Planned != nil {
 		if refused := cfg.Planned(b.named(), b.steps()); err == nil {
 			err = refused

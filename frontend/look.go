@@ -41,7 +41,7 @@ func (b *build) check(ctx context.Context, t *target, c dockerfile.Check) *docke
 	if err != nil || ctx.Err() != nil {
 		return nil // the target's own build says what is wrong with the stage
 	}
-	all, err := b.lookAtStage(ctx, res, converted.State, c)
+	all, err := b.lookAtStage(ctx, t.group, res, converted.State, c)
 	reason := b.chosenHere(all, c.Target)
 	if err != nil {
 		reason = fmt.Sprintf("what is taken from it could not be looked at (%v)", err)
@@ -53,7 +53,7 @@ func (b *build) check(ctx context.Context, t *target, c dockerfile.Check) *docke
 }
 
 // lookAtStage lists the machine code in what is taken from a stage: by an exec of our own program on the stage, else by asking for its files one by one.
-func (b *build) lookAtStage(ctx context.Context, res *client.Result, stage llb.State, c dockerfile.Check) ([]code, error) {
+func (b *build) lookAtStage(ctx context.Context, g *group, res *client.Result, stage llb.State, c dockerfile.Check) ([]code, error) {
 	s, err := b.ownScanner()
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (b *build) lookAtStage(ctx context.Context, res *client.Result, stage llb.S
 		s = b.sentScanner()
 	}
 	if s != nil {
-		dt, ok, err := b.runScanner(ctx, s, stage, scanRequest{Look: c.Paths}, "[manifold] what machine code is taken from stage "+c.Title, nil)
+		dt, ok, err := b.runScanner(ctx, s, stage, scanRequest{Look: c.Paths}, "[manifold] what machine code is taken from stage "+c.Title, g.ui.CacheImports)
 		if err != nil {
 			return nil, err
 		}

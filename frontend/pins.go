@@ -39,11 +39,12 @@ func (p *Pins) first(name string, found digest.Digest) digest.Digest {
 
 // sourcePin is what one source stands for.
 type sourcePin struct {
-	once   sync.Once
-	policy *spb.Rule // nil if it is not known, or the source says it itself
+	turn   chan struct{} // holds one token: who has it asks
+	known  bool
+	policy *spb.Rule // nil if the source says it itself, or BuildKit does not tell
 }
 
-// source returns what a source stands for, which is asked for once.
+// source returns what a source stands for, which is asked for until somebody was answered.
 func (p *Pins) source(ctx context.Context, c client.Client, op *pb.SourceOp) *spb.Rule {
 	dt, err := json.Marshal(op)
 	if err != nil {
@@ -55,11 +56,20 @@ func (p *Pins) source(ctx context.Context, c client.Client, op *pb.SourceOp) *sp
 	}
 	pin, ok := p.sources[string(dt)]
 	if !ok {
-		pin = new(sourcePin)
+		pin = &sourcePin{turn: make(chan struct{}, 1)}
 		p.sources[string(dt)] = pin
 	}
 	p.mu.Unlock()
-	pin.once.Do(func() { pin.policy = askSource(ctx, c, op) })
+	select {
+	case pin.turn <- struct{}{}:
+		defer func() { <-pin.turn }()
+	case <-ctx.Done():
+		return nil
+	}
+	if !pin.known {
+		rule, err := askSource(ctx, c, op)
+		pin.policy, pin.known = rule, err == nil
+	}
 	return pin.policy
 }
 
@@ -96,17 +106,17 @@ const (
 	schemeHTTP = "http"
 )
 
-// askSource asks the node what a git or http source stands for. Nil if it is another source, says it itself, or the node does not know: then each node
+// askSource asks the node what a git or http source stands for. Nil if it is another source, says it itself, or BuildKit does not tell: then each node
 // finds out for itself, as it would have.
-func askSource(ctx context.Context, c client.Client, op *pb.SourceOp) *spb.Rule {
+func askSource(ctx context.Context, c client.Client, op *pb.SourceOp) (*spb.Rule, error) {
 	id := op.GetIdentifier()
 	isGit, isHTTP := strings.HasPrefix(id, schemeGit), strings.HasPrefix(id, schemeHTTP)
 	if !isGit && !isHTTP || op.GetAttrs()[pb.AttrGitChecksum] != "" || op.GetAttrs()[pb.AttrHTTPChecksum] != "" {
-		return nil
+		return nil, nil //nolint:nilnil // as above
 	}
 	answer, err := c.ResolveSourceMetadata(ctx, op, sourceresolver.Opt{})
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	attrs := map[string]string{}
 	switch {
@@ -115,11 +125,11 @@ func askSource(ctx context.Context, c client.Client, op *pb.SourceOp) *spb.Rule 
 	case isHTTP && answer.HTTP != nil && answer.HTTP.Digest != "":
 		attrs[pb.AttrHTTPChecksum] = answer.HTTP.Digest.String()
 	default:
-		return nil
+		return nil, nil //nolint:nilnil // as above
 	}
 	return &spb.Rule{
 		Action:   spb.PolicyAction_CONVERT,
 		Selector: &spb.Selector{Identifier: id, MatchType: spb.MatchType_EXACT},
 		Updates:  &spb.Update{Identifier: id, Attrs: attrs},
-	}
+	}, nil
 }

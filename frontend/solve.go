@@ -43,11 +43,14 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 	for i, t := range b.targets {
 		t.judgement = done[i].judgement
 	}
-	done, missing := b.leaveOut(ctx, done)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	done = b.leaveOut(ctx, done)
 	if err := b.failures(done); err != nil {
 		return nil, err
 	}
-	if len(missing) > 0 {
+	if len(b.missing) > 0 {
 		ui.TargetPlatforms = nil
 		for _, t := range b.targets {
 			ui.TargetPlatforms = append(ui.TargetPlatforms, t.platform.OCI())
@@ -73,35 +76,65 @@ func (b *build) run(ctx context.Context) (*client.Result, error) {
 		}
 	}
 	res, err := rb.Finalize()
-	if err == nil && len(missing) > 0 {
-		res.AddMeta(exptypes.AnnotationIndexKey(AnnotationMissing), []byte(platforms.Format(missing)))
+	if err == nil && len(b.missing) > 0 {
+		res.AddMeta(exptypes.AnnotationIndexKey(AnnotationMissing), []byte(platforms.Format(b.missing)))
 	}
 	return res, err
 }
 
 // leaveOut takes the targets out that failed and may be missing, with a warning for each; the last one that is left may not be.
-func (b *build) leaveOut(ctx context.Context, done []built) ([]built, []platforms.Platform) {
-	var kept []*target
+func (b *build) leaveOut(ctx context.Context, done []built) []built {
 	var left []built
-	var missing []platforms.Platform
+	failed := map[platforms.Platform]error{}
 	for i, t := range b.targets {
 		if done[i].err == nil || !b.mayMiss(t.platform) {
-			kept, left = append(kept, t), append(left, done[i])
+			left = append(left, done[i])
 			continue
 		}
-		missing = append(missing, t.platform)
+		failed[t.platform] = done[i].err
 	}
-	if len(kept) == 0 || ctx.Err() != nil {
-		return done, nil
+	if !b.without(ctx, failed) {
+		return done
 	}
-	for i, t := range b.targets {
-		if slices.Contains(missing, t.platform) {
-			msg := fmt.Sprintf("%s is missing from the result, as it may be: %v", t.platform, done[i].err)
+	return left
+}
+
+// leaveOutUnable takes the targets out that the node cannot build and that may be missing. The error is that of the others.
+func (b *build) leaveOutUnable(ctx context.Context, err error) error {
+	failed := map[platforms.Platform]error{}
+	left := TargetsError{Targets: len(b.targets)}
+	for _, e := range unjoin(err) {
+		te, ok := errors.AsType[*TargetError](e)
+		if !ok {
+			return err
+		}
+		if b.mayMiss(te.Target) {
+			failed[te.Target] = te
+			continue
+		}
+		left.Errs = append(left.Errs, te)
+	}
+	if len(failed) == 0 || !b.without(ctx, failed) {
+		return err
+	}
+	return left.asError()
+}
+
+// without goes on without targets that failed, if others are left, with a warning for each.
+func (b *build) without(ctx context.Context, failed map[platforms.Platform]error) bool {
+	if len(failed) == 0 || len(failed) == len(b.targets) {
+		return false
+	}
+	b.targets = slices.DeleteFunc(slices.Clone(b.targets), func(t *target) bool {
+		err, gone := failed[t.platform]
+		if gone {
+			b.missing = append(b.missing, t.platform)
+			msg := fmt.Sprintf("%s is missing from the result, as it may be: %v", t.platform, err)
 			t.group.src.Warn(ctx, linter.LintFormatShort(RuleTargetMissing, msg, 1), warnOpts(nil, nil, ""))
 		}
-	}
-	b.targets = kept
-	return left, missing
+		return gone
+	})
+	return true
 }
 
 // RuleTargetMissing is the warning for a target that failed and is left out: see [Config.Optional].
@@ -198,7 +231,7 @@ func (b *build) failures(done []built) error {
 		if errors.Is(done[i].err, errEnough) {
 			continue // it was given up
 		}
-		err := targetError(t.platform, t.group.file, done[i].err)
+		err := targetError(t.platform, t.group.file, t.crash(done[i].err))
 		if t.implicit {
 			return done[i].err
 		}

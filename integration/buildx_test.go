@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/manifold-build/manifold/builder"
 	"github.com/manifold-build/manifold/integration/sandbox"
 )
 
@@ -65,8 +66,8 @@ func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
 	}
 	files["usr/bin/runc"] = runc
 	for word := range strings.FieldsSeq(mustExec(t, sb, "ldd", runc).Stdout) {
-		if strings.HasPrefix(word, "/") {
-			files[strings.TrimPrefix(word, "/")] = word
+		if to, ok := strings.CutPrefix(word, "/"); ok {
+			files[to] = word
 		}
 	}
 	for to, from := range files {
@@ -78,7 +79,7 @@ func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
 		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(at, dt, 0o755); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(at, dt, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,9 +116,7 @@ func TestBuildxBuilders(t *testing.T) {
 	meta := filepath.Join(dir, "meta.json")
 	d.run(t, "env", "BUILDX_BUILDER=far", "manifold", "build", "-q", "--metadata-file", meta, "-t", sb.Ref("far:1"), "--push", dir)
 	var made struct {
-		Manifold struct {
-			Targets []struct{ Target, Node string }
-		}
+		Manifold builder.Result `json:"manifold"`
 	}
 	dt, err := os.ReadFile(meta)
 	if err != nil {
@@ -126,7 +125,7 @@ func TestBuildxBuilders(t *testing.T) {
 	if err := json.Unmarshal(dt, &made); err != nil {
 		t.Fatal(err)
 	}
-	if len(made.Manifold.Targets) != 1 || made.Manifold.Targets[0].Target != "linux/arm64" || made.Manifold.Targets[0].Node != "far0" {
+	if len(made.Manifold.Targets) != 1 || made.Manifold.Targets[0].Target.String() != "linux/arm64" || made.Manifold.Targets[0].Node != "far0" {
 		t.Errorf("%+v", made)
 	}
 	d.run(t, "docker", "buildx", "use", "far")

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -138,6 +137,7 @@ const slowDockerfile = "FROM busybox:1.35\nRUN for i in 1 2 3 4 5 6; do sleep 0.
 // TestDeadNodeLeavesOldTag kills one of two nodes, and both, at random moments of a build (TRUST, row 15): its targets move to the other one, whose
 // index has the bytes that it would have had, or the build fails and the tag stays what it was.
 func TestDeadNodeLeavesOldTag(t *testing.T) {
+	t.Parallel() // it mostly waits
 	sb := sandbox.Start(t)
 	dir := t.TempDir()
 	write(t, dir, "Dockerfile", slowDockerfile)
@@ -202,6 +202,7 @@ func TestDeadNodeLeavesOldTag(t *testing.T) {
 
 // TestHungNode stops a node in the middle of a build: it is taken for lost when it has not answered for a while, and its target is built elsewhere.
 func TestHungNode(t *testing.T) {
+	t.Parallel() // it mostly waits
 	sb := sandbox.Start(t)
 	dir := t.TempDir()
 	write(t, dir, "Dockerfile", slowDockerfile)
@@ -355,8 +356,93 @@ func TestOptionalTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(x.Images) != 2 || x.Annotations["io.github.manifold-build.missing"] != "linux/arm64" {
-			dt, _ := json.Marshal(x.Annotations)
-			t.Errorf("%s: %d images, annotations %s; %+v", name, len(x.Images), dt, result.Targets)
+			t.Errorf("%s: %d images, annotations %v; %+v", name, len(x.Images), x.Annotations, result.Targets)
 		}
+	}
+}
+
+// TestNodesExample plans the example for two nodes: its README shows what is printed.
+func TestNodesExample(t *testing.T) {
+	sb := sandbox.Start(t)
+	dir := filepath.Join("..", "examples", "12-nodes")
+	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := mustExec(t, sb, "manifold", "plan", "--builder", "one="+sb.Node.Addr, "--builder", "two="+sb.NewNode(t, sandbox.NodeOptions{}).Addr,
+		"--platform", "linux/amd64,linux/arm64", "--node-for", "linux/arm64=two", dir)
+	if !strings.Contains(string(readme), out.Stdout) {
+		t.Errorf("README.md does not hold:\n%s", out.Stdout)
+	}
+}
+
+// TestCrash says what an exit code means that no program chose.
+func TestCrash(t *testing.T) {
+	sb := sandbox.Start(t)
+	dir := t.TempDir()
+	for signal, want := range map[string]string{
+		"KILL": "it was killed, as the kernel does when memory runs out", "SEGV": "QEMU which emulates linux/arm64 for it, crashed (signal 11, segmentation fault)",
+	} {
+		write(t, dir, "Dockerfile", "FROM busybox:1.35\nRUN sh -c 'kill -"+signal+" $$'; exit $?\n")
+		_, err := builder.Builder{Nodes: fleetOf(t, map[string]string{"a": sb.Node.Addr}, "a")}.Build(t.Context(),
+			builder.Request{Context: dir, Targets: parseTargets(t, "linux/arm64")})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", signal, err)
+		}
+	}
+}
+
+// TestFailFast builds two targets on two nodes, one of which fails at once: the other one is given up only if that was asked for.
+func TestFailFast(t *testing.T) {
+	sb := sandbox.Start(t)
+	dir := t.TempDir()
+	write(t, dir, "Dockerfile", "FROM busybox:1.35\nARG TARGETARCH\nRUN test $TARGETARCH != arm64 && sleep 8\n")
+	nodes := fleetOf(t, map[string]string{"amd": sb.Node.Addr, "arm": sb.NewNode(t, armNode).Addr}, "amd", "arm")
+	for _, fast := range []bool{true, false} {
+		begun := time.Now()
+		_, err := builder.Builder{Nodes: nodes}.Build(t.Context(), builder.Request{Context: dir, Targets: parseTargets(t, "linux/amd64,linux/arm64"), FailFast: fast, NoCache: true})
+		failed, ok := errors.AsType[*builder.TargetError](err)
+		if !ok || failed.Target.String() != "linux/arm64" || failed.Node != "arm" || failed.Line != 3 {
+			t.Errorf("%v", err)
+		}
+		if took := time.Since(begun); (took < 8*time.Second) != fast {
+			t.Errorf("fail-fast %v: it took %s", fast, took)
+		}
+	}
+}
+
+// TestCachesOfAFleet writes a cache from two nodes, and reads it on one that is empty: what each of them ran for its target is not run there.
+func TestCachesOfAFleet(t *testing.T) {
+	sb := sandbox.Start(t)
+	dir := t.TempDir()
+	write(t, dir, "Dockerfile", fleetDockerfile)
+	targets := parseTargets(t, "linux/amd64,linux/arm64")
+	nodes := fleetOf(t, map[string]string{"amd": sb.Node.Addr, "arm": sb.NewNode(t, armNode).Addr}, "amd", "arm")
+	cache := []client.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": sb.Ref("app:cache"), "mode": "max"}}}
+	if _, err := (builder.Builder{Nodes: nodes}).Build(t.Context(), builder.Request{Context: dir, Targets: targets, CacheTo: cache}); err != nil {
+		t.Fatal(err)
+	}
+	steps := map[string]bool{}
+	empty := fleetOf(t, map[string]string{"new": sb.NewNode(t, sandbox.NodeOptions{}).Addr}, "new")
+	_, err := builder.Builder{Nodes: empty}.Build(t.Context(), builder.Request{
+		Context: dir, Targets: targets, CacheFrom: cache, Options: map[string]string{"manifold:verify": "off"},
+		Progress: func(s *client.SolveStatus) {
+			for _, v := range s.Vertexes {
+				if strings.Contains(v.Name, "] RUN uname") && v.Completed != nil {
+					steps[v.Name] = v.Cached
+				}
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, cached := range steps {
+		if !cached {
+			t.Errorf("%s was run", name)
+		}
+	}
+	if len(steps) != 2 {
+		t.Errorf("the steps are %v", steps)
 	}
 }

@@ -108,6 +108,6 @@ func rootCommand(s streams) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(buildCommand(s), planCommand(s), verifyCommand(s), inspectCommand(s), resolveCommand(s), createCommand(s), copyCommand(s),
-		doctorCommand(s), tagsCommand(s), deleteCommand(s), nodesCommand(s), scanCommand())
+		doctorCommand(s), tagsCommand(s), deleteCommand(s), nodesCommand(s), duCommand(s), pruneCommand(s), scanCommand())
 	return root
 }

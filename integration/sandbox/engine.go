@@ -131,7 +131,7 @@ exec runc "$@"
 		}
 	}
 	name := filepath.Join(dir, "runtime")
-	return name, os.WriteFile(name, []byte(strings.Replace(script, "! capable", "! "+capable, 1)), 0o700) //nolint:gosec // a program
+	return name, os.WriteFile(name, []byte(strings.Replace(script, "! capable", "! "+capable, 1)), 0o700)
 }
 
 // removeMounted removes a folder in which things may still be mounted, as they are when who mounted them was killed.

@@ -26,19 +26,20 @@ const (
 
 // Builder is what buildx calls a builder instance.
 type Builder struct {
-	Name, Driver string
-	Nodes        []Node
+	Name   string `json:"Name"`
+	Driver string `json:"Driver"`
+	Nodes  []Node `json:"Nodes"`
 }
 
 // Node is one BuildKit of a builder or, with the driver kubernetes, those of one deployment.
 type Node struct {
-	Name string
+	Name string `json:"Name"`
 	// Endpoint is what the driver reaches it by: a Docker context, the address of a Docker daemon or, for the driver remote, of the BuildKit itself.
-	Endpoint string
+	Endpoint string `json:"Endpoint"`
 	// Platforms are what it is to be preferred for. Nil means that nobody said so.
-	Platforms []ocispec.Platform
+	Platforms []ocispec.Platform `json:"Platforms"`
 	// DriverOpts are the driver's own settings.
-	DriverOpts map[string]string
+	DriverOpts map[string]string `json:"DriverOpts"`
 }
 
 // Store is the folder that buildx keeps its builders in.
@@ -62,7 +63,7 @@ func Open(dockerConfig string) Store {
 var ErrNotFound = errors.New("no such builder")
 
 // name is how buildx lets builders be called (its store.ValidateName, which also writes them in lower case).
-var name = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9\-_]*$`)
+var name = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9.\-_]*$`)
 
 // maxFile bounds what is read of a file, in bytes. A builder holds its configuration files.
 const maxFile = 16 << 20
@@ -105,8 +106,9 @@ func (s Store) Names() ([]string, error) {
 // selected is buildx's record of the builder in use.
 type selected struct {
 	// Key is the Docker endpoint that it was selected for; Global says that it is for all.
-	Key, Name string
-	Global    bool
+	Key    string `json:"Key"`
+	Name   string `json:"Name"`
+	Global bool   `json:"Global"`
 }
 
 // Current is the name of the builder that docker buildx use selected; empty if none is: then buildx uses Docker's own BuildKit.
@@ -168,11 +170,11 @@ func (s Store) endpoint() (string, error) {
 		}
 		context = c.CurrentContext
 	}
-	switch {
-	case context != "" && context != defaultContext:
-		return context, nil
+	switch { // as Docker's own command ranks them
 	case host != "":
 		return host, nil
+	case context != "" && context != defaultContext:
+		return context, nil
 	}
 	return defaultHost, nil
 }
