@@ -112,8 +112,17 @@ var brokenLine = regexp.MustCompile(`error reading from server|transport is clos
 // lost says whether a build failed because of its node, which then is a [*NodeError]: the node is gone, hangs or has no space left. Nil if the build
 // itself failed. Own are paths of this machine that the build writes to: what is full there is no fault of the node's.
 func (n *Node) lost(ctx context.Context, err error, own ...string) error {
-	if _, ran := errors.AsType[*gwpb.ExitError](err); err == nil || ran {
+	if err == nil {
 		return nil
+	}
+	if _, ran := errors.AsType[*gwpb.ExitError](err); ran {
+		// A program's own exit code, unless its node is being shut down, which ends what runs there.
+		gone := n.answers(ctx, recheck)
+		ended := strings.Contains(err.Error(), context.Canceled.Error())
+		if ctx.Err() != nil || !ended && (gone == nil || errors.Is(gone, context.DeadlineExceeded)) {
+			return nil
+		}
+		return &NodeError{n.Name, n.explained(err)}
 	}
 	if lost, ok := errors.AsType[*NodeError](err); ok {
 		return lost

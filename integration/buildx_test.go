@@ -142,6 +142,18 @@ func TestBuildxBuilders(t *testing.T) {
 	if out := d.try(t, "manifold", "nodes", "--builder", "boxd"); out.Code == 0 || !strings.Contains(out.Stderr, `did you mean "boxed"?`) {
 		t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
 	}
+	// What is loaded is what this machine runs.
+	out = d.run(t, "manifold", "build", "--progress=plain", "--builder", "boxed", "--platform", "linux/arm64,linux/amd64", "-t", "loaded:1", "--load", dir)
+	if !strings.Contains(out.Stderr, "loaded into docker: the image for linux/amd64") || !strings.Contains(out.Stderr, "the other targets are not") {
+		t.Error(out.Stderr)
+	}
+	if out := d.run(t, "docker", "run", "--rm", "--network", "none", "loaded:1"); strings.TrimSpace(out.Stdout) != "x86_64" {
+		t.Error(out.Stdout)
+	}
+	d.run(t, "manifold", "build", "-q", "--builder", "boxed", "--platform", "linux/arm64", "-t", "loaded:arm", "--load", dir)
+	if out := d.run(t, "docker", "run", "--rm", "--network", "none", "loaded:arm"); strings.TrimSpace(out.Stdout) != "aarch64" {
+		t.Error(out.Stdout)
+	}
 	// One that is stopped is started again.
 	d.run(t, "docker", "stop", "-t", "1", "buildx_buildkit_boxed0")
 	d.run(t, "manifold", "build", "-q", "--builder", "boxed", "-t", sb.Ref("boxed:2"), "--push", dir)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -58,6 +59,13 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 		}
 		return err
 	}
+	var load *loader
+	if f.load {
+		if load, err = newLoader(&r); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, load.Close()) }()
+	}
 	nodes, err := dialOrStart(ctx, s, f.builders)
 	if err != nil {
 		return err
@@ -75,6 +83,11 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	})
 	if err != nil {
 		return errors.Join(err, f.writeMetadata(r, result, err))
+	}
+	if load != nil {
+		if err := load.load(ctx, s, f); err != nil {
+			return errors.Join(err, f.writeMetadata(r, result, err))
+		}
 	}
 	if !f.quiet {
 		missAccelerator(s, b, result.Steps)
@@ -94,6 +107,7 @@ func (f *buildFlags) display(ctx context.Context, s streams, do func(progress fu
 	}
 	status := make(chan *client.SolveStatus)
 	var warnings []client.VertexWarning
+	lost := map[string]bool{} // caches that were not written
 	var eg errgroup.Group
 	eg.Go(func() error {
 		// The display outlives a cancelled build, to show how it ended.
@@ -105,12 +119,22 @@ func (f *buildFlags) display(ctx context.Context, s streams, do func(progress fu
 		defer close(status)
 		return do(func(st *client.SolveStatus) {
 			st.Warnings = slices.DeleteFunc(st.Warnings, isAboutHeader)
+			for _, v := range st.Vertexes {
+				if v.Error != "" && strings.Contains(v.Name, "exporting cache to") {
+					lost["the cache was not written: "+v.Name+": "+v.Error] = true
+				}
+			}
 			status <- st
 		})
 	})
 	err = eg.Wait()
 	if mode != progressui.QuietMode && mode != progressui.RawJSONMode {
 		printWarnings(s, warnings)
+		for _, line := range slices.Sorted(maps.Keys(lost)) {
+			if err == nil {
+				fmt.Fprintln(s.err, "warning:", line)
+			}
+		}
 	}
 	return err
 }

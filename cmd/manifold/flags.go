@@ -58,6 +58,7 @@ type buildFlags struct {
 	sbom         string
 	provenance   string
 	push         bool
+	load         bool
 	pull         bool
 	noCache      bool
 	noCacheStage []string
@@ -109,6 +110,7 @@ func (f *buildFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.cacheTo, "cache-to", nil, "cache to write, for example type=registry,ref=app:cache,mode=max")
 	fs.StringArrayVarP(&f.outputs, "output", "o", nil, "where the result goes, for example type=oci,dest=app.tar; a path alone is type=local")
 	fs.BoolVar(&f.push, "push", false, "publish the result under its tags")
+	fs.BoolVar(&f.load, "load", false, "load the result into Docker, Podman or containerd: of several targets the image for this machine")
 	fs.StringArrayVar(&f.attest, "attest", nil, "attestation, type=sbom or type=provenance with parameters")
 	fs.StringVar(&f.sbom, "sbom", "", "shorthand for --attest type=sbom: true, false or parameters")
 	fs.StringVar(&f.provenance, "provenance", "", "shorthand for --attest type=provenance: true, false or parameters (default false: it makes every index different)")

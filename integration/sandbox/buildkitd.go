@@ -34,6 +34,8 @@ type NodeOptions struct {
 	// TLS is a folder that [WriteCertificates] wrote: the buildkitd listens on loopback too, to clients with a certificate of that authority. Empty
 	// means that it does not.
 	TLS string
+	// Processor is the number of the only processor that the node and its steps use, as taskset counts them. Empty means all.
+	Processor string
 }
 
 // startNode starts a buildkitd below dir with registryAddr as its mirror of Docker Hub.
@@ -77,6 +79,9 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 		args = append([]string{
 			"sh", "-ec", `mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; export PATH="$1:$PATH"; shift; exec "$@"`, "sh", path,
 		}, append(args, "--rootless")...)
+	}
+	if opt.Processor != "" {
+		args = append([]string{"taskset", "-c", opt.Processor}, args...)
 	}
 	n.process, err = startWith(ctx, attr, dir, filepath.Base(root), func(ctx context.Context) error {
 		c, err := client.New(ctx, addr)
