@@ -84,6 +84,12 @@ func (n *Node) answers(ctx context.Context, within time.Duration) error {
 	return err
 }
 
+// isGone reports whether nobody is behind the node's address; one that is slow to answer is there.
+func (n *Node) isGone(ctx context.Context) bool {
+	err := n.answers(ctx, recheck)
+	return err != nil && !errors.Is(err, context.DeadlineExceeded)
+}
+
 // explained adds what the node's keeper says of it.
 func (n *Node) explained(err error) error {
 	cause := dialCause(err)
@@ -117,12 +123,10 @@ func (n *Node) lost(ctx context.Context, err error, own ...string) error {
 	}
 	if _, ran := errors.AsType[*gwpb.ExitError](err); ran {
 		// A program's own exit code, unless its node is being shut down, which ends what runs there.
-		gone := n.answers(ctx, recheck)
-		ended := strings.Contains(err.Error(), context.Canceled.Error())
-		if ctx.Err() != nil || !ended && (gone == nil || errors.Is(gone, context.DeadlineExceeded)) {
-			return nil
+		if ctx.Err() == nil && (strings.Contains(err.Error(), context.Canceled.Error()) || n.isGone(ctx)) {
+			return &NodeError{n.Name, n.explained(err)}
 		}
-		return &NodeError{n.Name, n.explained(err)}
+		return nil
 	}
 	if lost, ok := errors.AsType[*NodeError](err); ok {
 		return lost

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +37,7 @@ func nodes(ctx context.Context, b *sandbox.Bench, match *regexp.Regexp) ([]figur
 	}
 	var addrs [2]string
 	for i := range addrs {
-		n, err := b.StartNode(ctx, sandbox.NodeOptions{Processor: fmt.Sprint(i)})
+		n, err := b.StartNode(ctx, sandbox.NodeOptions{Processor: strconv.Itoa(i)})
 		if err != nil {
 			return nil, err
 		}
