@@ -49,7 +49,7 @@ func (h *history) stages() map[string]time.Duration {
 // leastNoted is what is worth to be remembered: less was mostly in the cache.
 const leastNoted = time.Second
 
-// learn remembers what a target or a shared stage took.
+// target remembers what a target's own stages took.
 func (h *history) target(t platforms.Platform, f fit, took time.Duration) {
 	if took < leastNoted {
 		return
@@ -63,6 +63,7 @@ func (h *history) target(t platforms.Platform, f fit, took time.Duration) {
 	h.Targets[t.String()][f] = took.Seconds()
 }
 
+// stage remembers what a shared stage took.
 func (h *history) stage(name string, took time.Duration) {
 	if took < leastNoted {
 		return

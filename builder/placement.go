@@ -53,7 +53,7 @@ func (b Builder) outlines(ctx context.Context, r Request, pins *frontend.Pins, w
 	var wg sync.WaitGroup
 	for i, n := range b.Nodes {
 		out[i].node = n
-		class := platforms.Format(n.Host.NativePlatforms()) + "|" + platforms.Format(n.Host.Emulated)
+		class := n.class()
 		if _, ok := first[class]; ok {
 			continue
 		}
@@ -65,7 +65,7 @@ func (b Builder) outlines(ctx context.Context, r Request, pins *frontend.Pins, w
 	}
 	wg.Wait()
 	for i, n := range b.Nodes {
-		class := platforms.Format(n.Host.NativePlatforms()) + "|" + platforms.Format(n.Host.Emulated)
+		class := n.class()
 		if from := first[class]; from != i {
 			out[i].plan, out[i].err, out[i].other = out[from].plan, out[from].err, out[from].other
 			if out[from].err != nil && !out[from].other && n.answers(ctx, recheck) == nil { // the other one may be down
@@ -74,6 +74,11 @@ func (b Builder) outlines(ctx context.Context, r Request, pins *frontend.Pins, w
 		}
 	}
 	return out
+}
+
+// class is the same for nodes that can execute the same.
+func (n *Node) class() string {
+	return platforms.Format(n.Host.NativePlatforms()) + "|" + platforms.Format(n.Host.Emulated)
 }
 
 // outline asks the node for its outline, for as long as it answers at all.

@@ -99,7 +99,7 @@ func engineRuns(ctx context.Context, engine string, args ...string) (string, err
 				said = line
 			}
 		}
-		return "", errors.New(said)
+		return "", errors.New(strings.TrimPrefix(said, engine+": "))
 	}
 	return strings.TrimSpace(string(out)), err
 }

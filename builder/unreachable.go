@@ -57,7 +57,14 @@ func (n *Node) advice(cause string) string {
 		engine := strings.TrimSuffix(scheme, "-container")
 		return fmt.Sprintf("look whether it runs with %s ps, start it with %s start %s, %s", engine, engine, u.Hostname(), other)
 	case scheme == "ssh":
-		return fmt.Sprintf("try ssh %s buildctl debug workers, %s", u.Host, other)
+		port := ""
+		if u.Port() != "" {
+			port = "-p " + u.Port() + " "
+		}
+		if u.User.Username() != "" {
+			port += u.User.Username() + "@"
+		}
+		return fmt.Sprintf("try ssh %s%s buildctl debug workers, %s", port, u.Hostname(), other)
 	case scheme == "tcp" && n.config.CA == "" && strings.Contains(cause, "EOF"):
 		return "if it speaks TLS only, name the files: NAME=ADDRESS,ca=FILE,cert=FILE,key=FILE"
 	case len(n.config.Boot) > 0:
