@@ -447,3 +447,30 @@ func TestCachesOfAFleet(t *testing.T) {
 		t.Errorf("the steps are %v", steps)
 	}
 }
+
+// TestAttestationsOfAFleet joins what two nodes made with provenance: each image keeps what attests it, and the gate's own client finds it.
+func TestAttestationsOfAFleet(t *testing.T) {
+	sb := sandbox.Start(t)
+	dir := t.TempDir()
+	write(t, dir, "Dockerfile", fleetDockerfile)
+	nodes := fleetOf(t, map[string]string{"amd": sb.Node.Addr, "arm": sb.NewNode(t, armNode).Addr}, "amd", "arm")
+	r := builder.Request{
+		Context: dir, Targets: parseTargets(t, "linux/arm64,linux/amd64"), Tags: []string{sb.Ref("attested:1")}, Push: true,
+		Attest: map[string]string{"provenance": "mode=max"},
+	}
+	if _, err := (builder.Builder{Nodes: nodes}).Build(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	x, err := index.NewClient(index.ClientOptions{}).Pull(t.Context(), r.Tags[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(x.Images) != 2 || x.Images[0].Platform.String() != "linux/arm64" {
+		t.Fatalf("the images are %v", x.Images)
+	}
+	for _, image := range x.Images {
+		if len(image.Attestations) != 1 || len(image.Attestations[0].Predicates) == 0 {
+			t.Errorf("%s has %d attestations", image.Platform, len(image.Attestations))
+		}
+	}
+}
