@@ -1,7 +1,7 @@
 # Everything here needs Go, git and root; what else is missing is built or installed on the way.
 SANDBOX = go run ./integration/cmd/sandbox
 
-.PHONY: help toolchains demo test unit race lint vuln conformance bench differential corpus gate-corpus nightly image fuzz
+.PHONY: cluster help toolchains demo test unit race lint vuln conformance bench differential corpus gate-corpus nightly image fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ fuzz: ## each fuzz target for a minute
 
 differential: ## every differential case, built moved and emulated, and every story
 	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 360m ./integration -run 'TestMovedIsWhatEmulationMakes|TestSourcesAreBuilt|TestProjectsAreBuilt|TestAccelerated|TestSameBytes|TestStories'
+
+cluster: ## stories in a real Kubernetes, which is compiled first (a quarter of an hour)
+	@$(SANDBOX) true
+	MANIFOLD_CLUSTER=1 REQUIRE_DAEMON=1 go test -timeout 90m ./integration -run TestCluster -v
 
 gate-corpus: ## the gate's verdicts on images of Debian's packages, whole and broken, against the recorded ones
 	@$(SANDBOX) true

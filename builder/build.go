@@ -208,7 +208,7 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	if joined != nil {
 		defer func() { err = errors.Join(err, joined.Close()) }()
 	}
-	if err := errors.Join(err, exports.finish(err != nil)); err != nil {
+	if err := errors.Join(exports.cause(err), exports.finish(err != nil)); err != nil {
 		return result, err
 	}
 	if len(exports.tags) > 0 {
@@ -258,7 +258,7 @@ func (b Builder) buildOnOne(ctx context.Context, n *Node, r Request, exports *ex
 	defer stop()
 	begun := time.Now()
 	result, err := worker{b, n}.solve(living, r, exports.entries, watch, ready)
-	if lost := n.lost(ctx, err, r.writes()...); lost != nil {
+	if lost := n.lost(ctx, watch, err, r.writes()...); lost != nil {
 		err = lost
 	}
 	targets := result.targets

@@ -227,6 +227,34 @@ type archive struct {
 	tmp   string // what is written until then; empty before it is opened
 	// opened: something may have been written.
 	opened bool
+	failed error // the first that went wrong while it was written
+}
+
+// archiveFile notes what goes wrong with an archive: BuildKit's client passes on only what it says.
+type archiveFile struct {
+	*os.File
+
+	of *archive
+}
+
+// Write writes to the archive.
+func (f archiveFile) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	return n, f.of.note(err)
+}
+
+// Close ends the archive.
+func (f archiveFile) Close() error { return f.of.note(f.File.Close()) }
+
+func (a *archive) note(err error) error {
+	if err == nil || a.failed != nil {
+		return err
+	}
+	a.failed = fmt.Errorf("writing %s: %w", a.dest, err)
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		a.failed = fmt.Errorf("writing %s: %w", a.dest, at.Err) // it has another name until it is complete
+	}
+	return err
 }
 
 func newArchive(o Output) (*archive, error) {
@@ -268,11 +296,13 @@ func (a *archive) open() (io.WriteCloser, error) {
 	case a.dest == "-":
 		return os.Stdout, nil
 	case !a.whole:
-		return os.OpenFile(a.dest, os.O_WRONLY, 0)
+		f, err := os.OpenFile(a.dest, os.O_WRONLY, 0)
+		return archiveFile{f, a}, a.note(err)
 	}
 	// Unlike os.CreateTemp's, the file's mode is what the umask makes of it. Two builds of one file do not meet.
 	a.tmp = filepath.Join(filepath.Dir(a.dest), ".manifold-"+filepath.Base(a.dest)+"-"+rand.Text()[:8]+".part")
-	return os.OpenFile(a.tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) //nolint:gosec // as above
+	f, err := os.OpenFile(a.tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666) //nolint:gosec // as above
+	return archiveFile{f, a}, a.note(err)
 }
 
 // finish renames the archive into place, or removes what there is of it if the build failed.
@@ -287,6 +317,16 @@ func (a *archive) finish(failed bool) error {
 		return nil
 	}
 	return os.Rename(a.tmp, a.dest)
+}
+
+// cause is why a build failed: what went wrong with an archive here, if anything did.
+func (p *exportPlan) cause(err error) error {
+	for _, a := range p.archives {
+		if err != nil && a.failed != nil {
+			return a.failed
+		}
+	}
+	return err
 }
 
 // finish ends every archive.

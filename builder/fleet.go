@@ -1,16 +1,12 @@
 package builder
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -46,6 +42,10 @@ type fleet struct {
 	fatal   error                      // ends the build, whatever its targets are
 	stop    func()                     // ends all that runs
 	caches  int                        // groups that write a cache
+
+	carried    []*carried
+	carriedDir string
+	wg         sync.WaitGroup // of all that runs
 }
 
 // buildOnMany builds each target on one of the nodes, on another one if that is lost, and puts together what they made. What is joined is nil where one
@@ -186,34 +186,6 @@ func (f *fleet) place(ctx context.Context) ([]int, error) {
 	return at, f.watch.step(f.placing.describe(at), func() error { return nil })
 }
 
-// leaveOutUnable leaves out targets that may be missing and that no node can build.
-func (f *fleet) leaveOutUnable() {
-	for i := 0; i < len(f.placing.jobs); {
-		j := f.placing.jobs[i]
-		if _, err := f.placing.choices(j); err != nil && len(f.placing.jobs) > 1 && f.mayMiss(j.target) {
-			f.leaveOut(j.target, err)
-			f.placing.jobs = slices.Delete(f.placing.jobs, i, i+1)
-			f.targets = slices.DeleteFunc(slices.Clone(f.targets), func(t platforms.Platform) bool { return t == j.target })
-			continue
-		}
-		i++
-	}
-}
-
-func (f *fleet) mayMiss(t platforms.Platform) bool {
-	return slices.ContainsFunc(f.request.Optional, func(p platforms.Pattern) bool { return p.Match(t) })
-}
-
-// leaveOut notes that a target is missing.
-func (f *fleet) leaveOut(t platforms.Platform, err error) {
-	f.missing = append(f.missing, t)
-	f.result.note("", 0, []platforms.Platform{t}, err)
-	for i := range f.result.Targets {
-		f.result.Targets[i].Missing = f.result.Targets[i].Missing || f.result.Targets[i].Target == t
-	}
-	_ = f.watch.step(fmt.Sprintf("%s is missing from the result, as it may be: %v", t, err), func() error { return nil })
-}
-
 // lackingBases is an error if a base image is not there for a target: no node could help.
 func (f *fleet) lackingBases() error {
 	var errs []error
@@ -239,7 +211,10 @@ func (f *fleet) build(ctx context.Context, at []int) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	f.stop = stop
-	var wg sync.WaitGroup
+	if err := f.carry(ctx, at); err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(f.carriedDir) }()
 	var start func(at []int, jobs []job)
 	start = func(at []int, jobs []job) {
 		byNode := map[int][]platforms.Platform{}
@@ -248,7 +223,7 @@ func (f *fleet) build(ctx context.Context, at []int) error {
 		}
 		f.caches += len(byNode)
 		for _, n := range slices.Sorted(maps.Keys(byNode)) {
-			wg.Go(func() {
+			f.wg.Go(func() {
 				if again, jobs := f.group(ctx, n, byNode[n]); again != nil {
 					f.mu.Lock()
 					defer f.mu.Unlock()
@@ -260,7 +235,7 @@ func (f *fleet) build(ctx context.Context, at []int) error {
 	f.mu.Lock()
 	start(at, f.placing.jobs)
 	f.mu.Unlock()
-	wg.Wait()
+	f.wg.Wait()
 	if f.fatal != nil {
 		return f.fatal
 	}
@@ -281,33 +256,17 @@ func (f *fleet) build(ctx context.Context, at []int) error {
 	return joinTargets(errs)
 }
 
-// joinTargets is the error of several targets; what failed alike is one.
-func joinTargets(errs []error) error {
-	var lines []string
-	for _, err := range errs {
-		if !slices.Contains(lines, err.Error()) {
-			lines = append(lines, err.Error())
-		}
-	}
-	switch len(errs) {
-	case 0:
-		return nil
-	case 1:
-		return errs[0]
-	}
-	return &TargetsError{Message: strings.Join(lines, "\n"), Errs: errs}
-}
-
 // group builds targets on a node. If that is lost, it returns where they are to be built instead.
 func (f *fleet) group(ctx context.Context, n int, targets []platforms.Platform) ([]int, []job) {
 	node := f.Nodes[n]
 	r, entries, keep := f.prepare(n, targets)
 	living, done := node.alive(ctx)
 	begun := time.Now()
-	result, err := worker{f.Builder, node}.solve(living, r, entries, f.watch.on(node.Name), func() error { return nil })
+	watch := f.watch.on(node.Name)
+	result, err := f.solve(living, worker{f.Builder, node}, r, entries, watch)
 	took := time.Since(begun)
 	done()
-	lost := node.lost(ctx, err, f.request.writes()...)
+	lost := node.lost(ctx, watch, err, f.request.writes()...)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if lost != nil && ctx.Err() == nil {
@@ -362,80 +321,6 @@ func (f *fleet) prepare(n int, targets []platforms.Platform) (r Request, entries
 	return r, entries, keep
 }
 
-// elsewhere places targets anew whose node was lost, once each.
-func (f *fleet) elsewhere(n int, targets []platforms.Platform, lost error) ([]int, []job) {
-	p := f.placing
-	p.jobs = nil
-	for i := range f.placing.jobs {
-		j := &f.placing.jobs[i]
-		j.fits = slices.Clone(j.fits)
-		j.fits[n] = unable
-		if !slices.Contains(targets, j.target) {
-			continue
-		}
-		f.tried[j.target] = append(f.tried[j.target], lost)
-		_, none := f.placing.choices(*j)
-		if len(f.tried[j.target]) <= 1 && !f.wroteToStdout() && none == nil {
-			p.jobs = append(p.jobs, *j)
-			continue
-		}
-		if f.mayMiss(j.target) && len(f.missing)+1 < len(f.targets) {
-			f.leaveOut(j.target, f.lostError(n, j.target))
-			continue
-		}
-		f.failed[j.target] = f.lostError(n, j.target)
-		if f.request.FailFast {
-			f.stop()
-		}
-	}
-	if len(p.jobs) == 0 {
-		return nil, nil
-	}
-	at, err := p.place()
-	if err != nil {
-		f.fatal = err
-		return nil, nil
-	}
-	_ = f.watch.step(fmt.Sprintf("%v: %s", lost, p.describe(at)), func() error { return nil })
-	return at, p.jobs
-}
-
-// wroteToStdout reports whether the result goes to standard output, of which nothing can be taken back.
-func (f *fleet) wroteToStdout() bool {
-	return f.parts == nil && slices.ContainsFunc(f.exports.archives, func(a *archive) bool { return !a.whole && a.opened })
-}
-
-// lostError is the error of a target that no node is left for.
-func (f *fleet) lostError(n int, t platforms.Platform) error {
-	return &TargetError{Target: t, Node: f.Nodes[n].Name, Err: fmt.Errorf("%s: %w; no other node is left that can build it", t, errors.Join(f.tried[t]...))}
-}
-
-// fail notes that targets failed on a node that is sound.
-func (f *fleet) fail(ctx context.Context, node *Node, err error) {
-	var own []error
-	if several, ok := errors.AsType[*TargetsError](err); ok {
-		own = several.Errs
-	} else {
-		own = []error{err}
-	}
-	for _, e := range own {
-		one, ok := errors.AsType[*TargetError](e)
-		switch {
-		case ctx.Err() != nil && !ok:
-		case !ok && f.fatal == nil:
-			f.fatal = fmt.Errorf("on %s: %w", node.Name, err)
-			f.stop()
-		case ok && f.mayMiss(one.Target) && len(f.missing)+1 < len(f.targets):
-			f.leaveOut(one.Target, e)
-		case ok:
-			f.failed[one.Target] = e
-			if f.request.FailFast {
-				f.stop()
-			}
-		}
-	}
-}
-
 // remember keeps how long everything took, for the next time.
 func (f *fleet) remember() {
 	h := f.history(f.request)
@@ -454,35 +339,4 @@ func (f *fleet) remember() {
 		}
 	}
 	h.write()
-}
-
-// keepStdin reads standard input once, if it is the context or the Dockerfile, so that every node is given the same.
-func (r *Request) keepStdin() (done func() error, err error) {
-	if r.Context != stdin && r.Dockerfile != stdin {
-		return func() error { return nil }, nil
-	}
-	dir, err := os.MkdirTemp("", "manifold-stdin-")
-	if err != nil {
-		return nil, err
-	}
-	done = func() error { return os.RemoveAll(dir) }
-	in := bufio.NewReader(r.stdin())
-	name := filepath.Join(dir, defaultFilename)
-	out, err := os.Create(name) //nolint:gosec // our own folder
-	if err != nil {
-		return done, errors.Join(err, done())
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		return done, errors.Join(fmt.Errorf("reading standard input: %w", err), out.Close(), done())
-	}
-	r.kept = name
-	return done, out.Close()
-}
-
-func names(nodes []*Node) string {
-	out := make([]string, len(nodes))
-	for i, n := range nodes {
-		out[i] = n.Name
-	}
-	return strings.Join(out, ", ")
 }

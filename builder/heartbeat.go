@@ -117,9 +117,12 @@ var brokenLine = regexp.MustCompile(`error reading from server|transport is clos
 
 // lost says whether a build failed because of its node, which then is a [*NodeError]: the node is gone, hangs or has no space left. Nil if the build
 // itself failed. Own are paths of this machine that the build writes to: what is full there is no fault of the node's.
-func (n *Node) lost(ctx context.Context, err error, own ...string) error {
+func (n *Node) lost(ctx context.Context, watch *watcher, err error, own ...string) error {
 	if err == nil {
 		return nil
+	}
+	if watch.ranFull(err) {
+		return &NodeError{n.Name, &said{"it has no space left on its disk, as a program said: " + err.Error(), err}}
 	}
 	if _, ran := errors.AsType[*gwpb.ExitError](err); ran {
 		// A program's own exit code, unless its node is being shut down, which ends what runs there.

@@ -1,10 +1,13 @@
 package builder
 
 import (
+	"bytes"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/manifold-build/manifold/frontend/dockerfile"
@@ -16,6 +19,8 @@ type watcher struct {
 	call func(*client.SolveStatus)
 	// times takes what steps took; nil if nobody wants to know.
 	times *timings
+	// full holds the steps whose programs said that the disk is full.
+	full map[digest.Digest]bool
 	// node is whose steps are passed on, where there are several: equal steps of two nodes are two steps. Parent is then where they go.
 	node   string
 	parent *watcher
@@ -48,7 +53,34 @@ func (w *watcher) rename(s *client.SolveStatus) {
 	}
 }
 
+// noSpace is how C libraries say ENOSPC.
+var noSpace = []byte("No space left on device")
+
+// ranFull reports whether the step that a build failed at had said that the disk is full.
+func (w *watcher) ranFull(err error) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok := errors.AsType[*errdefs.VertexError](err)
+	return ok && w.full[digest.Digest(at.Digest)]
+}
+
+// noteFull takes note of steps that say that the disk is full.
+func (w *watcher) noteFull(logs []*client.VertexLog) {
+	for _, l := range logs {
+		if !bytes.Contains(l.Data, noSpace) {
+			continue
+		}
+		w.mu.Lock()
+		if w.full == nil {
+			w.full = map[digest.Digest]bool{}
+		}
+		w.full[l.Vertex] = true
+		w.mu.Unlock()
+	}
+}
+
 func (w *watcher) send(s *client.SolveStatus) {
+	w.noteFull(s.Logs)
 	if w.parent != nil {
 		if w.times != nil {
 			w.times.note(s)

@@ -217,7 +217,7 @@ func flagsOf(u *url.URL, keys ...string) []string {
 var nobodyListens = regexp.MustCompile(`no such file or directory|connection refused`)
 
 // dialDetail finds what the operating system said inside gRPC's wrapping of it.
-var dialDetail = regexp.MustCompile(`dial (?:unix|tcp) [^"]*`)
+var dialDetail = regexp.MustCompile(`dial (?:unix|tcp) [^"\\\n]*`)
 
 // commandDetail finds what a program said that was to carry a connection, between what the library makes of it.
 var commandDetail = regexp.MustCompile(`(?s)^command \[(\S+).*? has exited with (.*?), make sure the URL is valid.*?stderr=(.*)$`)

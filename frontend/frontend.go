@@ -43,6 +43,10 @@ type Config struct {
 	// Outline leaves what only steps on the node could answer open in a plan: see [RequestPlan]. It is then made in no time, and is what holds if all
 	// is answered well.
 	Outline bool
+	// Carry is the name of a stage that several targets share. The result is then no image of the Dockerfile's, but one that holds what stages that run
+	// on their target take from it, for a node that builds another target of the same image: as named build context in the stage's place it makes that
+	// node take the same files. The error is [ErrNotCarried] where there is nothing of the kind. Empty means that the Dockerfile is built.
+	Carry string
 	// Pins are what names stand for, found out once for several builds. Nil means that this build finds out for itself.
 	Pins *Pins
 	// FailFast ends the build when the first target has failed. Otherwise the others are built to their end, and all that failed is reported.
@@ -106,6 +110,12 @@ func (cfg Config) Build(ctx context.Context, c client.Client) (*client.Result, e
 	}
 	b.builds = true
 	defer b.ahead.Wait()
+	if cfg.Carry != "" {
+		if err := b.plan(ctx); err != nil {
+			return nil, err
+		}
+		return b.carry(ctx, cfg.Carry)
+	}
 	err = b.leaveOutUnable(ctx, b.plan(ctx))
 	if cfg.Planned != nil {
 		if refused := cfg.Planned(b.named(), b.steps()); err == nil {

@@ -45,19 +45,9 @@ func (d withDocker) last(args ...string) {
 	_, _ = d.sb.Exec(context.Background(), "", append(append([]string{"env"}, d.env...), args...)...)
 }
 
-// startDocker starts a Docker Engine that holds BuildKit's image.
-func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
+// buildKitRoot is the build context of [buildKitImage].
+func buildKitRoot(t *testing.T, sb *sandbox.Sandbox) string {
 	t.Helper()
-	engine := sb.StartEngine(t)
-	config := t.TempDir()
-	plugins := filepath.Join(config, "cli-plugins")
-	if err := os.MkdirAll(plugins, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(filepath.Join(sb.Bin, "buildx"), filepath.Join(plugins, "docker-buildx")); err != nil {
-		t.Fatal(err)
-	}
-	d := withDocker{sb: sb, env: []string{"DOCKER_CONFIG=" + config, "DOCKER_HOST=" + engine.Host}}
 	dir := t.TempDir()
 	files := map[string]string{"usr/bin/buildkitd": filepath.Join(sb.Bin, "buildkitd"), "usr/bin/buildctl": filepath.Join(sb.Bin, "buildctl")}
 	runc, err := exec.LookPath("runc")
@@ -84,10 +74,43 @@ func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
 		}
 	}
 	write(t, dir, "Dockerfile", "FROM busybox:1.35\nCOPY root /\nENTRYPOINT [\"buildkitd\"]\n")
+	return dir
+}
+
+// startDocker starts a Docker Engine that holds BuildKit's image.
+func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
+	t.Helper()
+	engine := sb.StartEngine(t)
+	config := t.TempDir()
+	plugins := filepath.Join(config, "cli-plugins")
+	if err := os.MkdirAll(plugins, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(sb.Bin, "buildx"), filepath.Join(plugins, "docker-buildx")); err != nil {
+		t.Fatal(err)
+	}
+	d := withDocker{sb: sb, env: []string{"DOCKER_CONFIG=" + config, "DOCKER_HOST=" + engine.Host}}
+	dir := buildKitRoot(t, sb)
 	archive := filepath.Join(dir, "buildkit.tar")
 	mustExec(t, sb, "manifold", "build", "-q", "--platform", "linux/amd64", "-o", "type=docker,name=docker.io/"+buildKitImage+",dest="+archive, dir)
 	d.run(t, "docker", "load", "-i", archive)
 	return d
+}
+
+// readMetadata reads what a build says of itself in a metadata file.
+func readMetadata(t *testing.T, name string) builder.Result {
+	t.Helper()
+	dt, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct {
+		Manifold builder.Result `json:"manifold"`
+	}
+	if err := json.Unmarshal(dt, &made); err != nil {
+		t.Fatal(err)
+	}
+	return made.Manifold
 }
 
 // TestBuildxBuilders uses builders that the real buildx made, by the names that it knows them by: one of the driver docker-container, which is not running
@@ -115,17 +138,8 @@ func TestBuildxBuilders(t *testing.T) {
 	}
 	meta := filepath.Join(dir, "meta.json")
 	d.run(t, "env", "BUILDX_BUILDER=far", "manifold", "build", "-q", "--metadata-file", meta, "-t", sb.Ref("far:1"), "--push", dir)
-	var made struct {
-		Manifold builder.Result `json:"manifold"`
-	}
-	dt, err := os.ReadFile(meta)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(dt, &made); err != nil {
-		t.Fatal(err)
-	}
-	if len(made.Manifold.Targets) != 1 || made.Manifold.Targets[0].Target.String() != "linux/arm64" || made.Manifold.Targets[0].Node != "far0" {
+	made := readMetadata(t, meta)
+	if len(made.Targets) != 1 || made.Targets[0].Target.String() != "linux/arm64" || made.Targets[0].Node != "far0" {
 		t.Errorf("%+v", made)
 	}
 	d.run(t, "docker", "buildx", "use", "far")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"github.com/moby/buildkit/client"
 
 	"github.com/manifold-build/manifold/builder"
+	"github.com/manifold-build/manifold/frontend/dockerfile"
 	"github.com/manifold-build/manifold/index"
 	"github.com/manifold-build/manifold/integration/sandbox"
 	"github.com/manifold-build/manifold/platforms"
@@ -471,6 +473,48 @@ func TestAttestationsOfAFleet(t *testing.T) {
 	for _, image := range x.Images {
 		if len(image.Attestations) != 1 || len(image.Attestations[0].Predicates) == 0 {
 			t.Errorf("%s has %d attestations", image.Platform, len(image.Attestations))
+		}
+	}
+}
+
+// TestCarried builds a stage that makes other bytes each time, as bundlers do that name what they make by chance, for targets on two nodes: both
+// images take what one of the nodes made, with its owners and modes, links and times.
+func TestCarried(t *testing.T) {
+	sb := sandbox.Start(t)
+	dir := t.TempDir()
+	write(t, dir, "Dockerfile", `FROM busybox:1.35 AS Page
+RUN mkdir -p /page/a /other && head -c 16 /dev/urandom | md5sum > /page/a/id && ln -s a /page/b && chown -R 5:6 /page/a && chmod 750 /page/a && touch -d @1000000000 /page/a/id
+RUN head -c 16 /dev/urandom | md5sum > /other/x.txt
+
+FROM busybox:1.35
+RUN uname -m > /machine
+COPY --from=page /page /page
+COPY --from=page /other/*.txt /texts/
+`)
+	addrs := map[string]string{"amd": sb.Node.Addr, "arm": sb.NewNode(t, armNode).Addr}
+	for _, fresh := range []bool{false, true} {
+		local := t.TempDir()
+		r := builder.Request{
+			Context: dir, Targets: parseTargets(t, "linux/amd64,linux/arm64,linux/386"), NoCache: fresh,
+			Outputs: []builder.Output{{Type: "local", Dest: local}},
+		}
+		result, err := builder.Builder{Nodes: fleetOf(t, addrs, "amd", "arm")}.Build(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if where := nodesOf(result); where["linux/amd64"] != "amd" || where["linux/arm64"] != "arm" {
+			t.Errorf("%v", where)
+		}
+		seen := map[string]bool{}
+		for _, target := range []string{"linux_amd64", "linux_arm64", "linux_386"} {
+			out := mustExec(t, sb, "sh", "-ec", `cd "$0"; cat page/a/id texts/x.txt; stat -c '%n %f %u %g' page page/a page/b page/a/id texts texts/x.txt; stat -c %Y page/a/id; readlink page/b`, filepath.Join(local, target))
+			seen[out.Stdout] = true
+		}
+		if len(seen) != 1 {
+			t.Errorf("the targets do not have the same: %v", seen)
+		}
+		if !slices.ContainsFunc(result.Steps, func(s dockerfile.Step) bool { return strings.EqualFold(s.Stage, "page") }) {
+			t.Errorf("the steps do not have the stage: %+v", result.Steps)
 		}
 	}
 }

@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +20,9 @@ type Node struct {
 	// TCP is its address with TLS, if it has one: "tcp://127.0.0.1:…".
 	TCP string
 
-	process *process
-	dir     string
+	process  *process
+	dir      string
+	registry net.Listener // of a node that is apart
 }
 
 // NodeOptions changes how a buildkitd is started. The zero value is a plain one.
@@ -34,8 +37,17 @@ type NodeOptions struct {
 	// TLS is a folder that [WriteCertificates] wrote: the buildkitd listens on loopback too, to clients with a certificate of that authority. Empty
 	// means that it does not.
 	TLS string
+	// Apart is a node in a network of its own, which is reached at TCP and can be cut off with [Node.Blackhole].
+	Apart bool
+	// Space is how many MiB there are for its state. 0 means what the disk has.
+	Space int
 	// Processor is the number of the only processor that the node and its steps use, as taskset counts them. Empty means all.
 	Processor string
+}
+
+// daemonConfig is a buildkitd.toml by which a registry is the mirror of those that the tests' images are named for.
+func daemonConfig(registryAddr string) []byte {
+	return fmt.Appendf(nil, "[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.\"ghcr.io\"]\n  mirrors = [%[1]q]\n[registry.%[1]q]\n  http = true\n", registryAddr)
 }
 
 // startNode starts a buildkitd below dir with registryAddr as its mirror of Docker Hub.
@@ -46,8 +58,7 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 		return nil, err
 	}
 	config := filepath.Join(root, "buildkitd.toml")
-	text := fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.\"ghcr.io\"]\n  mirrors = [%[1]q]\n[registry.%[1]q]\n  http = true\n", registryAddr)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, daemonConfig(registryAddr), 0o600); err != nil {
 		return nil, err
 	}
 	addr := "unix://" + filepath.Join(root, "bk.sock")
@@ -80,6 +91,22 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 			"sh", "-ec", `mount -t binfmt_misc none /proc/sys/fs/binfmt_misc; export PATH="$1:$PATH"; shift; exec "$@"`, "sh", path,
 		}, append(args, "--rootless")...)
 	}
+	if opt.Space > 0 {
+		state := filepath.Join(root, "state")
+		if err := errors.Join(os.Mkdir(state, 0o700), syscall.Mount("tmpfs", state, "tmpfs", 0, fmt.Sprintf("size=%dm", opt.Space))); err != nil {
+			return nil, err
+		}
+	}
+	if opt.Apart {
+		args = append(args, "--addr", "tcp://0.0.0.0:"+apartPort)
+		registry, err := net.Listen("unix", filepath.Join(root, "registry.sock")) //nolint:noctx // closed with the node
+		if err != nil {
+			return nil, err
+		}
+		n.registry = registry
+		go forward(registry, "tcp", registryAddr)
+		args = append([]string{"unshare", "--net", "sh", "-ec", inNetwork, registry.Addr().String(), registryAddr}, args...)
+	}
 	if opt.Processor != "" {
 		args = append([]string{"taskset", "-c", opt.Processor}, args...)
 	}
@@ -92,10 +119,10 @@ func startNode(ctx context.Context, bin, dir, registryAddr string, opt NodeOptio
 		_, err = c.ListWorkers(ctx)
 		return err
 	}, args...)
-	if err != nil {
-		return nil, err
+	if err == nil && opt.Apart {
+		err = n.connect(ctx)
 	}
-	return n, nil
+	return n, err
 }
 
 // Halt ends the buildkitd and leaves its state until Stop. For minutes after thousands of files were removed ext4 is slow at
@@ -104,6 +131,9 @@ func (n *Node) Halt() error { return n.process.stop() }
 
 // Stop ends the buildkitd, if Halt has not, and removes its state.
 func (n *Node) Stop() error {
+	if n.registry != nil {
+		_ = n.registry.Close()
+	}
 	if err := n.Halt(); err != nil {
 		return err
 	}

@@ -63,6 +63,11 @@ func (s *Sandbox) StartEngine(tb testing.TB) *Engine {
 // NewNode starts a buildkitd for the length of a test.
 func (s *Sandbox) NewNode(tb testing.TB, opt NodeOptions) *Node {
 	tb.Helper()
+	if opt.Apart {
+		if err := install(tb.Context(), map[string]string{"socat": "socat", "ip": "iproute2", "iptables": "iptables"}); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	n, err := s.StartNode(tb.Context(), opt)
 	if err != nil {
 		tb.Fatal(err)

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// WriteCertificates writes an authority, and a certificate of its for 127.0.0.1 that serves as a server's and as a client's: ca.pem, cert.pem and key.pem.
+// WriteCertificates writes an authority, and a certificate of its for 127.0.0.1 that serves as a server's and as a client's: ca.pem, cert.pem, key.pem and
+// public.pem, its key's other half.
 func WriteCertificates(dir string) error {
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the sandbox's authority"}, NotAfter: time.Now().Add(time.Hour),
@@ -45,8 +46,13 @@ func WriteCertificates(dir string) error {
 	if err != nil {
 		return err
 	}
+	publicDER, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return err
+	}
 	write := func(name, kind string, der []byte) error {
 		return os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 	}
-	return errors.Join(write("ca.pem", "CERTIFICATE", caDER), write("cert.pem", "CERTIFICATE", leafDER), write("key.pem", "PRIVATE KEY", keyDER))
+	return errors.Join(write("ca.pem", "CERTIFICATE", caDER), write("cert.pem", "CERTIFICATE", leafDER), write("key.pem", "PRIVATE KEY", keyDER),
+		write("public.pem", "PUBLIC KEY", publicDER))
 }

@@ -202,6 +202,13 @@ func (g *Graph) Exported(n *Node) bool {
 	return false
 }
 
+// IsLastMoved reports whether no needed stage begins with n, and none that is moved takes files from it.
+func (g *Graph) IsLastMoved(n *Node) bool {
+	return !slices.ContainsFunc(g.needed, func(m *Node) bool {
+		return m.Parent == n || m.Move.Moved && slices.Contains(m.sources, n)
+	})
+}
+
 // inherits reports whether n is built FROM m, directly or through other stages.
 func (n *Node) inherits(m *Node) bool {
 	for p := n.Parent; p != nil; p = p.Parent {

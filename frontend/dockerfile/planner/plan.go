@@ -331,7 +331,7 @@ func (out *Plan) add(g *place.Graph, n *place.Node) {
 		out.Probes = append(out.Probes, probeOf(g, n, q))
 	}
 	if m.Check != nil {
-		out.Checks = append(out.Checks, Check{Stage: n.Index, Title: n.Title(), Line: m.Check.Line, Target: g.Target.Platform, Paths: m.Check.Paths})
+		out.Checks = append(out.Checks, Check{Stage: n.Index, Title: n.Title(), Line: m.Check.Line, Target: g.Target.Platform, Paths: m.Check.Paths, Last: g.IsLastMoved(n)})
 	}
 	if n.Parent == nil && m.Moved {
 		out.Bases = appendNew(out.Bases, n.Image)

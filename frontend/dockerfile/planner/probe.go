@@ -92,6 +92,8 @@ type Check struct {
 	Target platforms.Platform
 	// Paths are absolute, shell patterns allowed.
 	Paths []string
+	// Last reports whether no stage that is moved as well begins with this one or takes files from it: the paths are all that is needed of it.
+	Last bool
 }
 
 // ProbeText returns the text to build for a probe: the stage up to the line, as the plan moves it, and then an instruction that
