@@ -35,8 +35,13 @@ type NodeConfig struct {
 	Max int
 }
 
-// name is what the node is called.
-func (c NodeConfig) name() string { return cmp.Or(c.Name, c.Address, DefaultAddress) }
+// name is what the node is called: what it was named, or the pod or container that its address names, or the address.
+func (c NodeConfig) name() string {
+	if u, err := url.Parse(c.Address); err == nil && c.Name == "" && u.Host != "" && (u.Scheme == "kube-pod" || strings.HasSuffix(u.Scheme, "-container")) {
+		return u.Hostname()
+	}
+	return cmp.Or(c.Name, c.Address, DefaultAddress)
+}
 
 // ParseNode reads a node as --builder takes it: ADDRESS or NAME=ADDRESS, and settings behind commas: platforms=linux/arm64;linux/arm (or platforms=
 // several times), max=N, ca=FILE, cert=FILE, key=FILE, servername=NAME. Ok is false for a name alone, which a store of builders explains: see [FindNodes].

@@ -52,7 +52,7 @@ func (n *Node) advice(cause string) string {
 	case strings.Contains(cause, "executable file not found"):
 		return fmt.Sprintf("install the program, which reaches %s, %s", n.Address, other)
 	case scheme == "kube-pod":
-		return fmt.Sprintf("look at kubectl get pods%s, and whether this user may exec into them (kubectl auth can-i create pods/exec), %s", namespaceFlag(u), other)
+		return fmt.Sprintf("look at kubectl get pods%[1]s, and whether this user may exec into them (kubectl auth can-i create pods/exec%[1]s), %[2]s", namespaceFlag(u), other)
 	case strings.HasSuffix(scheme, "-container"):
 		engine := strings.TrimSuffix(scheme, "-container")
 		return fmt.Sprintf("look whether it runs with %s ps, start it with %s start %s, %s", engine, engine, u.Hostname(), other)

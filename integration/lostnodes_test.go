@@ -42,6 +42,17 @@ func once(part string, do func()) func(*client.SolveStatus) {
 	}
 }
 
+// listen listens until the test is over.
+func listen(t *testing.T, network, addr string) net.Listener {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
 // digestOf is what a tag is, empty if there is none.
 func digestOf(t *testing.T, ref string) string {
 	t.Helper()
@@ -183,11 +194,7 @@ func TestLastNodeDiesWhilePushing(t *testing.T) {
 // TestGarbage has a node's address taken by something that is no BuildKit, from the beginning and in the middle of a build.
 func TestGarbage(t *testing.T) {
 	sb := sandbox.Start(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
+	l := listen(t, "tcp", "127.0.0.1:0")
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -198,7 +205,7 @@ func TestGarbage(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	_, err = builder.DialNode(t.Context(), builder.NodeConfig{Name: "odd", Address: "tcp://" + l.Addr().String()})
+	_, err := builder.DialNode(t.Context(), builder.NodeConfig{Name: "odd", Address: "tcp://" + l.Addr().String()})
 	if err == nil || !strings.Contains(err.Error(), "odd") {
 		t.Errorf("it says %v", err)
 	}
@@ -210,11 +217,7 @@ func TestGarbage(t *testing.T) {
 	certs := sb.NewNode(t, armNode)
 	var broken atomic.Bool
 	socket := filepath.Join(t.TempDir(), "p.sock")
-	proxy, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = proxy.Close() })
+	proxy := listen(t, "unix", socket)
 	go func() {
 		for {
 			in, err := proxy.Accept()
@@ -240,7 +243,7 @@ func TestGarbage(t *testing.T) {
 // through passes a connection on to a socket; once it is broken, what comes back is noise.
 func through(in net.Conn, socket string, broken *atomic.Bool) {
 	defer func() { _ = in.Close() }()
-	out, err := net.Dial("unix", socket)
+	out, err := (&net.Dialer{}).DialContext(context.Background(), "unix", socket)
 	if err != nil {
 		return
 	}
@@ -342,10 +345,7 @@ func TestKilledAtEachRequest(t *testing.T) {
 	other := sb.NewNode(t, armNode)
 	var requests, killAt atomic.Int64
 	kill := make(chan struct{}, 1)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t, "tcp", "127.0.0.1:0")
 	proxy := &httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
 		p.SetURL(&url.URL{Scheme: "http", Host: sb.Registry.Addr})
 		p.Out.Host = p.In.Host
@@ -371,7 +371,7 @@ func TestKilledAtEachRequest(t *testing.T) {
 		}
 		return digestOf(t, sb.Ref("app:1"))
 	}
-	old := finish("first")
+	finish("first")
 	requests.Store(0)
 	finish("warm") // as many requests as each round has
 	all := requests.Load()
@@ -379,7 +379,7 @@ func TestKilledAtEachRequest(t *testing.T) {
 	if os.Getenv("MANIFOLD_DIFFERENTIAL") != "all" {
 		step = max(1, all/12)
 	}
-	old = digestOf(t, sb.Ref("app:1"))
+	old := digestOf(t, sb.Ref("app:1"))
 	for at := all; at > 0; at -= step {
 		version := fmt.Sprint("v", at)
 		requests.Store(0)
@@ -388,8 +388,11 @@ func TestKilledAtEachRequest(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		done := make(chan error, 1)
-		go func() { done <- cmd.Wait() }()
+		done := make(chan struct{})
+		go func() {
+			_ = cmd.Wait() // killed, in most rounds
+			close(done)
+		}()
 		select {
 		case <-kill:
 			_ = cmd.Process.Kill()

@@ -66,6 +66,7 @@ func TestPods(t *testing.T) {
 	}
 	// deleteIn deletes a pod once a step runs in it.
 	deleteIn := func(t *testing.T, r *builder.Request, name string, flags ...string) {
+		t.Helper()
 		var deleted atomic.Bool
 		done := make(chan error, 1)
 		r.NoCache = true

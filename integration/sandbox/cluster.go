@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -38,7 +39,7 @@ const (
 func (s *Sandbox) StartCluster(tb testing.TB) *Cluster {
 	tb.Helper()
 	ctx := tb.Context()
-	if err := install(ctx, map[string]string{"socat": "socat", "ip": "iproute2", "openssl": "openssl"}); err != nil {
+	if err := install(ctx, map[string]string{"socat": "socat", "ip": "iproute2", "openssl": "openssl", "docker": "docker.io"}); err != nil {
 		tb.Fatal(err)
 	}
 	bin, err := kubernetes(ctx)
@@ -73,7 +74,9 @@ func (s *Sandbox) StartCluster(tb testing.TB) *Cluster {
 	if err := os.WriteFile(script, nodeScript, 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	node, err := start(ctx, s.Dir, filepath.Base(dir), func(context.Context) error { return nil },
+	attr := daemonAttr()
+	attr.Pdeathsig = syscall.SIGKILL // unshare leaves SIGTERM to its child
+	node, err := startWith(ctx, attr, s.Dir, filepath.Base(dir), func(context.Context) error { return nil },
 		"unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", script, dir, bin, port)
 	if err != nil {
 		tb.Fatal(err)
@@ -95,7 +98,7 @@ func (s *Sandbox) StartCluster(tb testing.TB) *Cluster {
 			tb.Error(err)
 		}
 	})
-	for _, ready := range [][]string{{"get", "--raw", "/readyz"}, {"wait", "--for=condition=Ready", "node/node0", "--timeout=5s"}, {"get", "serviceaccount", "default"}} {
+	for _, ready := range [][]string{{"get", "--raw", "/readyz"}, {"wait", "--for=condition=Ready", "node/node0", "--timeout=5s"}, {"get", "serviceaccount", "default", "--namespace=default"}} {
 		if err := eventually(ctx, func(ctx context.Context) error {
 			_, err := c.Kubectl(ctx, nil, ready...)
 			return err

@@ -8,10 +8,11 @@ export PATH="$bin:$sys/usr/bin:$sys/usr/sbin:$PATH"
 awk '{print $5}' /proc/self/mountinfo | grep -E '^/tmp/(containerd-mount|buildkit|mfbk)' | while read -r at; do umount -l "$at" || :; done
 mount --make-rshared /
 mount -t proc proc /proc
-# The kubelet sets what holds for the whole machine.
-for kind in vm kernel; do
-	mount --bind /proc/sys/$kind /proc/sys/$kind
-	mount -o remount,ro,bind /proc/sys/$kind
+# The kubelet sets what holds for the whole machine: here it finds it set.
+for set in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
+	file=$dir/set-$(echo "${set%=*}" | tr / -)
+	echo "${set#*=}" > "$file"
+	mount --bind "$file" "/proc/sys/${set%=*}"
 done
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock "$dir/varlog" "$dir/varlibcni" /var/lib/cni

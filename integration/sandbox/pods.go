@@ -18,9 +18,8 @@ type Pods struct {
 	// Kubeconfig is the file that names it, Kubectl a folder that holds nothing but Debian's kubectl.
 	Kubeconfig, Kubectl string
 
-	s    *Sandbox
-	dir  string
-	args []string // what a pod runs
+	s   *Sandbox
+	dir string
 }
 
 // StartPods starts one for the length of a test.
