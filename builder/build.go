@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/docker/cli/cli/config"
@@ -195,7 +196,8 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	// The repositories are asked while the Dockerfile is read and planned.
 	asking, stop := context.WithCancel(ctx)
 	var mayPush errgroup.Group
-	mayPush.Go(func() error { return b.checkRepositories(asking, exports.repos) })
+	var takingBack sync.WaitGroup
+	mayPush.Go(func() error { return b.checkRepositories(asking, exports.repos, &takingBack) })
 	var result Result
 	var joined *index.Draft
 	if len(b.Nodes) > 1 {
@@ -205,6 +207,7 @@ func (b Builder) Build(ctx context.Context, r Request) (_ Result, err error) {
 	}
 	stop() // where the build did not get that far
 	_ = mayPush.Wait()
+	defer takingBack.Wait()
 	if joined != nil {
 		defer func() { err = errors.Join(err, joined.Close()) }()
 	}
@@ -269,13 +272,21 @@ func (b Builder) buildOnOne(ctx context.Context, n *Node, r Request, exports *ex
 	return result, err
 }
 
-// checkRepositories asks every repository whether it takes a push, before anything is built.
-func (b Builder) checkRepositories(ctx context.Context, repos []string) error {
+// checkRepositories asks every repository whether it takes a push, before anything is built. What asking left there is taken back meanwhile.
+func (b Builder) checkRepositories(ctx context.Context, repos []string, takingBack *sync.WaitGroup) error {
 	errs := make([]error, len(repos))
 	var eg errgroup.Group
 	for i, repo := range repos {
 		eg.Go(func() error {
-			errs[i] = b.Registry.CheckPush(ctx, repo)
+			takeBack, err := b.Registry.BeginPush(ctx, repo)
+			if err == nil {
+				takingBack.Go(func() {
+					ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recheck)
+					defer cancel()
+					takeBack(ctx)
+				})
+			}
+			errs[i] = err
 			return nil
 		})
 	}

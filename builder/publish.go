@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/manifold-build/manifold/index"
 	"github.com/manifold-build/manifold/platforms"
@@ -15,6 +16,7 @@ import (
 // single targets, then those of the index.
 func (b Builder) publish(ctx context.Context, result *Result, exports *exportPlan, own map[platforms.Platform][]string, joined *index.Draft, watch *watcher) error {
 	var x index.Index
+	var held []digest.Digest
 	if joined != nil {
 		result.Descriptor = joined.Index.Descriptor
 	}
@@ -23,14 +25,12 @@ func (b Builder) publish(ctx context.Context, result *Result, exports *exportPla
 			x = joined.Index
 			return result.take(x, exports.repos[0])
 		}
-		ref := exports.repos[0] + "@" + result.Descriptor.Digest.String()
-		err := b.Registry.Await(ctx, ref)
-		if err != nil {
+		var err error
+		if x, err = b.Registry.PullPushed(ctx, exports.repos[0]+"@"+result.Descriptor.Digest.String()); err != nil {
 			return err
 		}
-		x, err = b.Registry.Pull(ctx, ref)
-		if err != nil {
-			return err
+		for _, image := range x.Images {
+			held = append(held, image.Descriptor.Digest)
 		}
 		return result.take(x, exports.repos[0])
 	})
@@ -42,7 +42,11 @@ func (b Builder) publish(ctx context.Context, result *Result, exports *exportPla
 		return err
 	}
 	for _, tag := range exports.tags {
-		moves = append(moves, index.Move{Ref: tag, Descriptor: x.Descriptor, Raw: x.Raw})
+		move := index.Move{Ref: tag, Descriptor: x.Descriptor, Raw: x.Raw}
+		if named, err := index.ParseReference(tag); err == nil && reference.TrimNamed(named).String() == exports.repos[0] {
+			move.Held = held
+		}
+		moves = append(moves, move)
 	}
 	return watch.step(fmt.Sprintf("publishing %s", x.Descriptor.Digest), func() error {
 		result.Tags, err = b.Registry.Publish(ctx, moves)

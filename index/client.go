@@ -113,15 +113,24 @@ func withoutUser(ref string) string {
 // CheckPush finds out, before anything is built, whether ref's repository can be pushed to: it begins an upload and
 // takes it back. Nothing is stored. The error names registry and repository and says what to do.
 func (c *Client) CheckPush(ctx context.Context, ref string) error {
-	_, repo, err := c.repository(ref)
-	if err != nil {
-		return err
-	}
-	err = repo.CheckPush(ctx)
-	if status, ok := errors.AsType[*registry.StatusError](err); ok {
-		return pushRefused(repo, status)
+	takeBack, err := c.BeginPush(ctx, ref)
+	if err == nil {
+		takeBack(ctx)
 	}
 	return err
+}
+
+// BeginPush is [Client.CheckPush] for who does not want to wait for the upload to be taken back: the caller calls what it returns.
+func (c *Client) BeginPush(ctx context.Context, ref string) (takeBack func(context.Context), err error) {
+	_, repo, err := c.repository(ref)
+	if err != nil {
+		return nil, err
+	}
+	takeBack, err = repo.BeginPush(ctx)
+	if status, ok := errors.AsType[*registry.StatusError](err); ok {
+		return nil, pushRefused(repo, status)
+	}
+	return takeBack, err
 }
 
 // pushRefused words a registry's refusal.

@@ -33,6 +33,16 @@ type Move struct {
 	// Unless is the digest that the tag has to name until it moves, or "none" for a tag that may not exist yet; "" means any. If it names another
 	// one the error wraps [ErrMoved]. The look is taken right before the move; registries offer nothing that would leave no gap between.
 	Unless string
+	// Held are manifests that have been read from the tag's repository, and are not asked for again. Nil means that all are.
+	Held []digest.Digest
+}
+
+func (m Move) held() map[digest.Digest]bool {
+	out := map[digest.Digest]bool{}
+	for _, d := range m.Held {
+		out[d] = true
+	}
+	return out
 }
 
 // ErrMoved is wrapped by the error of a tag that does not name what it should have named before it is moved.
@@ -82,7 +92,7 @@ func (c *Client) Publish(ctx context.Context, moves []Move) ([]Receipt, error) {
 	var eg errgroup.Group
 	for i, m := range moves {
 		eg.Go(func() error {
-			ready[i] = c.prepare(ctx, m, len(moves) > 1, nil)
+			ready[i] = c.prepare(ctx, m, len(moves) > 1, m.held())
 			return nil
 		})
 	}
@@ -205,6 +215,22 @@ func (c *Client) Await(ctx context.Context, ref string) error {
 		return err
 	}
 	return await(ctx, repo, object(named))
+}
+
+// PullPushed is [Client.Pull] for what has just been pushed: where the registry does not show all of it yet, it is read again, for at most 30 seconds.
+func (c *Client) PullPushed(ctx context.Context, ref string) (x Index, err error) {
+	err = poll(ctx, func() (bool, error) {
+		var err error
+		x, err = c.Pull(ctx, ref)
+		if errdefs.IsNotFound(err) || errors.Is(err, ErrNotFound) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if errors.Is(err, errInvisible) {
+		err = fmt.Errorf("%s: %w", ref, err)
+	}
+	return x, err
 }
 
 // awaitAll waits for several digests at once.

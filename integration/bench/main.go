@@ -67,7 +67,7 @@ func measure(ctx context.Context, pattern string) (err error) {
 	}
 	defer func() { err = errors.Join(err, bench.Close()) }()
 	figures := []figure{}
-	for _, prepare := range []func(context.Context, *sandbox.Bench, *regexp.Regexp) ([]figure, error){all, automatic, accelerated, nodes, gate, indexes} {
+	for _, prepare := range []func(context.Context, *sandbox.Bench, *regexp.Regexp) ([]figure, error){all, automatic, accelerated, nodes, fleet, gate, indexes} {
 		some, err := prepare(ctx, bench, match)
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -22,6 +23,8 @@ type Output struct {
 	Code           int
 	// PeakMemory is the most that was resident at once, in bytes.
 	PeakMemory int64
+	// CPU is the processor time that the program took.
+	CPU time.Duration
 }
 
 // Exec runs a program with the bench's environment (see [Bench.Env]) in the folder dir, the working directory if empty.
@@ -46,6 +49,7 @@ func (b *Bench) Exec(ctx context.Context, dir string, args ...string) (Output, e
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		out.PeakMemory = usage.Maxrss << 10
 	}
+	out.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return out, err
 }
 

@@ -296,14 +296,22 @@ func (r *Repository) Mount(ctx context.Context, d digest.Digest, from string) (m
 }
 
 // takeBack ends an upload session that is not used. One that is not taken back expires by itself: a registry that wants the right to delete for it is not asked for that.
-func (r *Repository) takeBack(ctx context.Context, h *host, res *http.Response) {
-	to, err := res.Location()
-	if err != nil || !sameHost(to.Scheme, to.Host, h.Scheme, h.Host) {
+func (r *Repository) takeBack(ctx context.Context, h *host, to *url.URL) {
+	if to == nil || !sameHost(to.Scheme, to.Host, h.Scheme, h.Host) {
 		return
 	}
 	if res, err := r.do(ctx, h, request{method: http.MethodDelete, at: to.String(), push: true, once: true, unasked: true}); err == nil {
 		closeBody(res)
 	}
+}
+
+// sessionOf is where an answer says that an upload goes on; nil if it does not say.
+func sessionOf(res *http.Response) *url.URL {
+	to, err := res.Location()
+	if err != nil {
+		return nil
+	}
+	return to
 }
 
 const uploads = "/blobs/uploads/"
@@ -429,17 +437,26 @@ func location(res *http.Response, d digest.Digest) (string, error) {
 	return to.String(), nil
 }
 
-// CheckPush begins an upload and takes it back. Nothing is stored.
-func (r *Repository) CheckPush(ctx context.Context) error {
+// BeginPush begins an upload, to find out whether that is allowed. What it returns takes the upload back: nothing is stored.
+func (r *Repository) BeginPush(ctx context.Context) (takeBack func(context.Context), err error) {
 	h, err := r.pushHost()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	res, err := r.do(ctx, h, request{method: http.MethodPost, at: uploads, push: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
+	to := sessionOf(res)
 	closeBody(res)
-	r.takeBack(ctx, h, res)
-	return nil
+	return func(ctx context.Context) { r.takeBack(ctx, h, to) }, nil
+}
+
+// CheckPush begins an upload and takes it back. Nothing is stored.
+func (r *Repository) CheckPush(ctx context.Context) error {
+	takeBack, err := r.BeginPush(ctx)
+	if err == nil {
+		takeBack(ctx)
+	}
+	return err
 }
