@@ -366,6 +366,11 @@ func (b worker) run(ctx context.Context, r Request, opt client.SolveOpt, watch *
 	}
 	defer func() { err = errors.Join(err, done()) }()
 
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	for name, folder := range opt.LocalMounts {
+		opt.LocalMounts[name] = honest{folder, fail}
+	}
 	var failed error
 	status := make(chan *client.SolveStatus)
 	var eg errgroup.Group

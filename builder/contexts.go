@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/distribution/reference"
@@ -69,6 +71,26 @@ func (c *contexts) mount(name, dir string) error {
 	}
 	c.opt.LocalMounts[name] = fs
 	return nil
+}
+
+// honest is a folder of which a file that cannot be opened ends the build: the library that sends folders would send an empty one in its place.
+type honest struct {
+	fsutil.FS
+
+	fail context.CancelCauseFunc
+}
+
+// giveUp is how long an empty file is held back until the build has ended, so that no node keeps it.
+const giveUp = 2 * time.Second
+
+// Open opens a file, or ends the build.
+func (h honest) Open(path string) (io.ReadCloser, error) {
+	f, err := h.FS.Open(path)
+	if err != nil {
+		h.fail(fmt.Errorf("the build context cannot be read: %w", err))
+		time.Sleep(giveUp)
+	}
+	return f, err
 }
 
 // main offers the main context and the folder that holds the Dockerfiles. A folder comes before a URL that looks alike.

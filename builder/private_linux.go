@@ -2,6 +2,7 @@ package builder
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +91,9 @@ func (d *daemon) start(ctx context.Context, c NodeConfig, command []string) (_ *
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	args := slices.Concat(command, []string{"--root", filepath.Join(d.dir, "state"), "--addr", "unix://" + d.socket})
+	args := slices.Concat(command, []string{
+		"--root", filepath.Join(d.dir, "state"), "--addr", "unix://" + d.socket, "--otel-socket-path", filepath.Join(d.dir, "otel.sock"), // not in /run, which is root's
+	})
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec,noctx // it outlives this call
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's Ctrl-C is for its clients
@@ -112,8 +115,8 @@ func (d *daemon) start(ctx context.Context, c NodeConfig, command []string) (_ *
 	case <-time.After(privateStopWait):
 		_ = cmd.Process.Kill()
 	}
-	if last := lastLine(logName); last != "" {
-		err = errors.New(last)
+	if said := lastWords(logName); said != "" {
+		err = errors.New(said)
 	}
 	return nil, fmt.Errorf("the private BuildKit did not start: %w (all it said is in %s)", err, logName)
 }
@@ -203,18 +206,22 @@ func lockFile(ctx context.Context, name string, how int) (*os.File, error) {
 	}
 }
 
-// lastLine is the last thing that a program said.
-func lastLine(file string) string {
+// lastWords is the last thing that buildkitd said for itself, or, if it said nothing, whoever was to start it.
+func lastWords(file string) string {
 	f, err := os.Open(file) //nolint:gosec // our own log
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = f.Close() }()
-	last := ""
+	last, own := "", ""
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if line := strings.TrimSpace(lines.Text()); line != "" {
+		line := strings.TrimSpace(lines.Text())
+		if strings.HasPrefix(line, "buildkitd: ") {
+			own = line
+		}
+		if line != "" {
 			last = line
 		}
 	}
-	return last
+	return cmp.Or(own, last)
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// ErrNoBuildKit is wrapped by the error of [Dial] where nobody listens at the address.
+// ErrNoBuildKit is wrapped by the error of [Dial] where nobody listens at the address, or nobody that this user may reach.
 var ErrNoBuildKit = errors.New("nobody listens")
 
 // unreachableError is a buildkitd that does not answer.
@@ -213,8 +213,8 @@ func flagsOf(u *url.URL, keys ...string) []string {
 	return out
 }
 
-// nobodyListens matches the two errors of the operating system that say so; gRPC passes on only their text.
-var nobodyListens = regexp.MustCompile(`no such file or directory|connection refused`)
+// nobodyListens matches the errors of the operating system that say so, or that whoever listens is not for this user; gRPC passes on only their text.
+var nobodyListens = regexp.MustCompile(`no such file or directory|connection refused|dial unix [^"]* permission denied`)
 
 // dialDetail finds what the operating system said inside gRPC's wrapping of it.
 var dialDetail = regexp.MustCompile(`dial (?:unix|tcp) [^"\\\n]*`)

@@ -90,11 +90,17 @@ func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
 		t.Fatal(err)
 	}
 	d := withDocker{sb: sb, env: []string{"DOCKER_CONFIG=" + config, "DOCKER_HOST=" + engine.Host}}
+	d.run(t, "docker", "load", "-i", buildKitArchive(t, sb))
+	return d
+}
+
+// buildKitArchive is [buildKitImage] as an archive.
+func buildKitArchive(t *testing.T, sb *sandbox.Sandbox) string {
+	t.Helper()
 	dir := buildKitRoot(t, sb)
 	archive := filepath.Join(dir, "buildkit.tar")
 	mustExec(t, sb, "manifold", "build", "-q", "--platform", "linux/amd64", "-o", "type=docker,name=docker.io/"+buildKitImage+",dest="+archive, dir)
-	d.run(t, "docker", "load", "-i", archive)
-	return d
+	return archive
 }
 
 // readMetadata reads what a build says of itself in a metadata file.
@@ -173,15 +179,32 @@ func TestBuildxBuilders(t *testing.T) {
 	d.run(t, "manifold", "build", "-q", "--builder", "boxed", "-t", sb.Ref("boxed:2"), "--push", dir)
 }
 
-// TestPrivateContainer has nothing but Docker: the private BuildKit is a container, which two builds at once share.
+// TestPrivateContainer has nothing but Docker, or nothing but Podman: the private BuildKit is a container, which two builds at once share.
 func TestPrivateContainer(t *testing.T) {
 	sb := sandbox.Start(t)
-	d := startDocker(t, sb)
+	t.Run("docker", func(t *testing.T) {
+		d := startDocker(t, sb)
+		d.sharePrivate(t, "docker")
+	})
+	t.Run("podman", func(t *testing.T) {
+		d := withDocker{sb: sb, env: sb.Podman(t)}
+		d.run(t, "podman", "load", "-i", buildKitArchive(t, sb))
+		d.sharePrivate(t, "podman")
+		// What is built is loaded into it.
+		dir := t.TempDir()
+		write(t, dir, "Dockerfile", "FROM busybox:1.35\nCMD [\"uname\", \"-m\"]\n")
+		d.run(t, "manifold", "build", "-q", "--builder", sb.Node.Addr, "-t", "loaded:1", "-o", "type=oci,dest="+filepath.Join(dir, "out.tar"), dir)
+		d.run(t, "podman", "load", "-i", filepath.Join(dir, "out.tar"))
+	})
+}
+
+// sharePrivate has two builds at once, where nothing but an engine is on PATH.
+func (d withDocker) sharePrivate(t *testing.T, engine string) {
+	t.Helper()
 	dir := t.TempDir()
 	write(t, dir, "Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
-	// A PATH with docker, and without buildkitd.
 	bin := t.TempDir()
-	for _, name := range []string{"docker", "env", "sh"} {
+	for _, name := range []string{engine, "env", "sh", "sed", "runc"} {
 		at, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)
@@ -191,11 +214,11 @@ func TestPrivateContainer(t *testing.T) {
 		}
 	}
 	manifold := strings.TrimSpace(d.run(t, "sh", "-c", "command -v manifold").Stdout)
-	t.Cleanup(func() { d.last("docker", "rm", "-f", "-v", "manifold-buildkit") })
+	t.Cleanup(func() { d.last(engine, "rm", "-f", "-v", "manifold-buildkit") })
 	done := make(chan sandbox.Output, 2)
 	for i := range 2 {
 		go func() {
-			out, err := sb.Exec(t.Context(), "", append(append([]string{"env", "-u", "BUILDKIT_HOST", "PATH=" + bin, "XDG_STATE_HOME=" + t.TempDir()}, d.env...),
+			out, err := d.sb.Exec(t.Context(), "", append(append([]string{"env", "-u", "BUILDKIT_HOST", "PATH=" + bin, "XDG_STATE_HOME=" + t.TempDir()}, d.env...),
 				manifold, "build", "--progress=plain", "-o", filepath.Join(dir, "out", string(rune('a'+i))), dir)...)
 			if err != nil {
 				out = sandbox.Output{Code: -1, Stderr: err.Error()}
@@ -204,8 +227,40 @@ func TestPrivateContainer(t *testing.T) {
 		}()
 	}
 	for range 2 {
-		if out := <-done; out.Code != 0 || !strings.Contains(out.Stderr, "the volume manifold-buildkit of docker") {
+		if out := <-done; out.Code != 0 || !strings.Contains(out.Stderr, "the volume manifold-buildkit of "+engine) {
 			t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
 		}
+	}
+}
+
+// TestPrivateRootless builds as a user who is not root, with rootlesskit, and for an emulated target too.
+func TestPrivateRootless(t *testing.T) {
+	sb := sandbox.Start(t)
+	user := sb.NewUser(t)
+	manifold := strings.TrimSpace(mustExec(t, sb, "sh", "-c", "command -v manifold").Stdout)
+	bin := user.Install(t, manifold, filepath.Join(sb.Bin, "buildkitd"))
+	write(t, user.Home, "Dockerfile", "FROM "+sb.Registry.Addr+"/library/busybox:1.35\nRUN uname -m > /machine\n")
+	build := func() sandbox.Output {
+		return user.Run(t, "PATH="+bin+":/usr/bin:/bin:/usr/sbin:/sbin", filepath.Join(bin, "manifold"), "build", "--progress=plain", "--platform", "linux/amd64,linux/arm64", "-o", "out", ".")
+	}
+	// A file that the user may not read is an error, and no empty file.
+	if out := build(); out.Code == 0 || !strings.Contains(out.Stderr, "Dockerfile: permission denied") {
+		t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
+	}
+	if err := os.Chmod(filepath.Join(user.Home, "Dockerfile"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := build()
+	if out.Code != 0 || !strings.Contains(out.Stderr, "using a private one") {
+		t.Fatalf("exit code %d\n%s", out.Code, out.Stderr)
+	}
+	for target, want := range map[string]string{"linux_amd64": "x86_64\n", "linux_arm64": "aarch64\n"} {
+		if dt, err := os.ReadFile(filepath.Join(user.Home, "out", target, "machine")); err != nil || string(dt) != want {
+			t.Errorf("%s: %q, %v", target, dt, err)
+		}
+	}
+	out = user.Run(t, "PATH="+bin, filepath.Join(bin, "manifold"), "build", ".")
+	if out.Code == 0 || !strings.Contains(out.Stderr, "it needs rootlesskit") {
+		t.Errorf("exit code %d\n%s", out.Code, out.Stderr)
 	}
 }

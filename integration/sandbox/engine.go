@@ -60,6 +60,42 @@ func (s *Sandbox) StartEngine(tb testing.TB) *Engine {
 	return &Engine{Host: host}
 }
 
+// Podman sets Debian's Podman up with a storage of its own, for the length of a test. It returns the environment in which it uses that.
+func (s *Sandbox) Podman(tb testing.TB) []string {
+	tb.Helper()
+	ctx := tb.Context()
+	if err := install(ctx, map[string]string{"podman": "podman", "runc": "runc"}); err != nil {
+		tb.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "mfpod")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	runtime, err := dockerRuntime(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	conf, storage := filepath.Join(dir, "containers.conf"), filepath.Join(dir, "storage.conf")
+	for name, text := range map[string]string{
+		// The usual limits are more than this machine may let anybody set.
+		conf: fmt.Sprintf("[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\nnetns = \"host\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n"+
+			"runtime = \"sandbox\"\n[engine.runtimes]\nsandbox = [%q]\n", runtime),
+		storage: fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", filepath.Join(dir, "graph"), filepath.Join(dir, "run")),
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	env := []string{"CONTAINERS_CONF=" + conf, "CONTAINERS_STORAGE_CONF=" + storage}
+	tb.Cleanup(func() {
+		_, _ = run(context.Background(), command{Args: []string{"podman", "rm", "--force", "--all", "--volumes", "--time", "2"}, Env: env})
+		if err := removeMounted(dir); err != nil {
+			tb.Error(err)
+		}
+	})
+	return env
+}
+
 // NewNode starts a buildkitd for the length of a test.
 func (s *Sandbox) NewNode(tb testing.TB, opt NodeOptions) *Node {
 	tb.Helper()

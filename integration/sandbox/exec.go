@@ -36,9 +36,14 @@ func (b *Bench) Exec(ctx context.Context, dir string, args ...string) (Output, e
 	}
 	cmd := exec.CommandContext(ctx, "env", append(env, args...)...)
 	cmd.Dir = dir
+	return outputOf(cmd)
+}
+
+// outputOf runs a command to its end.
+func outputOf(cmd *exec.Cmd) (Output, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
+	err := cmd.Run()
 	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = nil
 	}
