@@ -249,8 +249,8 @@ func (n *Node) checkVersion() error {
 }
 
 func (n *Node) tooOld() error {
-	return fmt.Errorf("the BuildKit at %s is %s; Manifold needs %s or newer: older ones let a frontend reach what is outside of its build: update it, or name another with --builder",
-		n.Name, n.Version, oldest)
+	return &said{fmt.Sprintf("the BuildKit at %s is %s; Manifold needs %s or newer: older ones let a frontend reach what is outside of its build: update it, or name another with --builder",
+		n.Name, n.Version, oldest), ErrUnreachable}
 }
 
 // semver is a version's three numbers.

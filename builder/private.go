@@ -61,7 +61,7 @@ func noPrivate(cause error, tried []string) error {
 	default:
 		text = cause.Error()
 	}
-	return fmt.Errorf("there is no BuildKit, and no private one can be started: %s: %s", text, advice)
+	return &said{fmt.Sprintf("there is no BuildKit, and no private one can be started: %s: %s", text, advice), ErrUnreachable}
 }
 
 // startContainer has an engine run the container, unless it does.

@@ -16,6 +16,9 @@ import (
 // ErrNoBuildKit is wrapped by the error of [Dial] where nobody listens at the address, or nobody that this user may reach.
 var ErrNoBuildKit = errors.New("nobody listens")
 
+// ErrUnreachable is wrapped by the error of a node that cannot be reached or is too old, and where no private one can be started.
+var ErrUnreachable = errors.New("no BuildKit can be used")
+
 // unreachableError is a buildkitd that does not answer.
 type unreachableError struct {
 	name, cause, advice string
@@ -26,7 +29,9 @@ func (e *unreachableError) Error() string {
 	return fmt.Sprintf("no BuildKit answers at %s: %s: %s", e.name, e.cause, e.advice)
 }
 
-func (e *unreachableError) Is(target error) bool { return e.none && target == ErrNoBuildKit }
+func (e *unreachableError) Is(target error) bool {
+	return e.none && target == ErrNoBuildKit || target == ErrUnreachable
+}
 
 // unreachable says why a node does not answer, and what to do.
 func (n *Node) unreachable(ctx context.Context, err error) error {

@@ -23,11 +23,17 @@ import (
 	"github.com/manifold-build/manifold/platforms"
 )
 
+const buildExample = `  manifold build --platform linux/amd64,linux/arm64 -t ghcr.io/app/app:1.0 --push .
+  manifold build --platform linux/amd64,linux/arm64 -o type=oci,dest=app.tar .
+  manifold build --builder mybuilder --cache ghcr.io/app/app:cache -t ghcr.io/app/app:1.0 --push https://github.com/app/app.git#main
+  manifold build --platform linux/arm64 --test '/app --version' -f linux/arm64=Dockerfile.arm64 --load .`
+
 func buildCommand(s streams) *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
-		Use:   "build [flags] CONTEXT",
-		Short: "Build a Dockerfile for several platforms and publish one index",
+		Use:     "build [flags] CONTEXT",
+		Example: buildExample,
+		Short:   "Build a Dockerfile for several platforms and publish one index",
 		Long: "Build a Dockerfile for several platforms and publish one index.\n\n" +
 			"CONTEXT is a folder, the URL of a git repository or of an archive, or - for standard input: an archive of the\n" +
 			"context, or a Dockerfile that needs none.\n" +
@@ -47,7 +53,7 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 	// What the flags say is checked before anything is asked of a node.
 	r, err := f.request(dir)
 	if err != nil {
-		return err
+		return misused(err)
 	}
 	for _, p := range platforms.Repeats(strings.Join(f.platforms, ",")) {
 		fmt.Fprintf(s.err, "warning: --platform names %s twice, it is built once\n", p)

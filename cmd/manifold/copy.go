@@ -18,7 +18,9 @@ func copyCommand(s streams) *cobra.Command {
 	var progress string
 	form := formatTable
 	cmd := &cobra.Command{
-		Use:   "copy SOURCE NAME…",
+		Use: "copy SOURCE NAME…",
+		Example: `  manifold copy ghcr.io/app/app:1.0 registry.example.com/app:1.0
+  manifold copy ghcr.io/app/app:1.0 oci-archive:app.tar`,
 		Short: "Copy an index or an image between registries, layouts and archives",
 		Long: "Copy an index or an image, with its attestations and what refers to it (signatures, SBOMs), byte for byte.\n\n" +
 			"SOURCE is a reference in a registry, oci-layout:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE; NAME is a tag in a registry,\n" +

@@ -26,7 +26,6 @@ type createFlags struct {
 	tags        []string
 	files       []string
 	spec        string
-	only        []string
 	platforms   []string
 	template    string
 	annotate    []string
@@ -52,7 +51,10 @@ type createFlags struct {
 func createCommand(s streams) *cobra.Command {
 	var f createFlags
 	cmd := &cobra.Command{
-		Use:   "create -t NAME [flags] SOURCE…",
+		Use: "create -t NAME [flags] SOURCE…",
+		Example: `  manifold create -t ghcr.io/app/app:1.0 ghcr.io/app/app:1.0-amd64 ghcr.io/app/app:1.0-arm64
+  manifold create -t ghcr.io/app/app:1.0 --expect linux/amd64,linux/arm64 --verify strict part-*.tar
+  manifold create -t ghcr.io/app/app:1.0 --remove linux/386`,
 		Short: "Make an index of images that are there already",
 		Long: "Make an index of images that are there already, and publish it under every name at once or under none.\n\n" +
 			"SOURCE is a reference in any registry, the digest of an image in the first name's repository, oci-layout:DIR, oci-archive:FILE,\n" +
@@ -74,9 +76,14 @@ func (f *createFlags) register(fs *pflag.FlagSet) {
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the index; may be repeated")
 	fs.StringArrayVarP(&f.files, "file", "f", nil, "file that names sources: a descriptor, what --metadata-file wrote, or a reference or digest a line")
 	fs.StringVar(&f.spec, "spec", "", "YAML file that says everything, manifest-tool's or with more fields")
-	fs.StringSliceVar(&f.only, "platform", nil, "take only the images for these platforms from the sources")
-	fs.StringSliceVar(&f.platforms, "platforms", nil, "platforms for --template")
-	fs.StringVar(&f.template, "template", "", "source for each of --platforms, with ARCH, OS and VARIANT in place of the platform's")
+	fs.StringSliceVar(&f.platforms, "platform", nil, "take only the images for these platforms from the sources; with --template, the platforms that it is for")
+	fs.StringVar(&f.template, "template", "", "source for each --platform, with ARCH, OS and VARIANT in place of the platform's")
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "platforms" { // as manifest-tool calls it
+			name = "platform"
+		}
+		return pflag.NormalizedName(name)
+	})
 	fs.StringArrayVar(&f.annotate, "annotate", nil, "platform of a source, SOURCE=OS/ARCH[/VARIANT][,os.version=VERSION][,os.features=FEATURE+FEATURE]")
 	fs.BoolVar(&f.fixConfig, "fix-config", false, "write the platforms of --annotate into the images' configs too, which makes them other images")
 	fs.StringArrayVar(&f.annotations, "annotation", nil, "annotation, [LEVEL[PLATFORM]:]KEY=VALUE; LEVEL is index (the default), manifest, index-descriptor or manifest-descriptor")
@@ -89,7 +96,6 @@ func (f *createFlags) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.missing, "ignore-missing", false, "leave out sources that are not there")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "print the index, publish nothing")
 	fs.StringVar(&f.verify, "verify", "off", "check that every image is for its platform before a name moves: strict, warn or off")
-	fs.Lookup("verify").NoOptDefVal = "strict"
 	fs.StringArrayVar(&f.except, "verify-except", nil, "paths that may hold another machine's code, as in .dockerignore")
 	fs.StringVar(&f.metadata, "metadata-file", "", "write the result as JSON to this file")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print only the result")
@@ -103,7 +109,7 @@ const maxAttempts = 5
 func (f *createFlags) run(ctx context.Context, s streams, args []string) error {
 	names, c, err := f.composition(args)
 	if err != nil {
-		return err
+		return misused(err)
 	}
 	client := f.client(s)
 	for try := 1; ; try++ {
@@ -248,8 +254,8 @@ func (f *createFlags) composition(args []string) ([]string, index.Composition, e
 	if !slices.Contains([]string{"strict", "warn", "off"}, f.verify) {
 		return nil, c, fmt.Errorf("--verify %s: it is strict, warn or off", f.verify)
 	}
-	if len(f.only) > 0 {
-		if c.Platforms, err = platforms.ParseList(strings.Join(f.only, ",")); err != nil {
+	if len(f.platforms) > 0 && f.template == "" {
+		if c.Platforms, err = platforms.ParseList(strings.Join(f.platforms, ",")); err != nil {
 			return nil, c, fmt.Errorf("--platform: %w", err)
 		}
 	}
@@ -288,8 +294,6 @@ func (f *createFlags) members(args []string) ([]string, index.Composition, error
 			return nil, c, fmt.Errorf("--template: %w", err)
 		}
 		c.Members = list
-	case len(f.platforms) > 0:
-		return nil, c, errors.New("--platforms belongs to --template; --expect says which platforms have to be there")
 	}
 	for _, file := range f.files {
 		more, err := sourcesIn(file)

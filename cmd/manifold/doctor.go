@@ -21,8 +21,9 @@ func doctorCommand(s streams) *cobra.Command {
 	var r registryFlags
 	form := formatTable
 	cmd := &cobra.Command{
-		Use:   "doctor REF",
-		Short: "Check that an index is whole and says the same everywhere, and what to do if not",
+		Use:     "doctor REF",
+		Example: `  manifold doctor ghcr.io/app/app`,
+		Short:   "Check that an index is whole and says the same everywhere, and what to do if not",
 		Long: "Check that every image and blob of an index is there with its size and digest, that media types and platforms agree with the\n" +
 			"configs, that attestations attest something, and that some host gets each image. What the images hold is for manifold verify.\n" +
 			"The exit code is 0 only if nothing is broken.",

@@ -44,7 +44,9 @@ type inspectFlags struct {
 func inspectCommand(s streams) *cobra.Command {
 	var f inspectFlags
 	cmd := &cobra.Command{
-		Use:   "inspect REF",
+		Use: "inspect REF",
+		Example: `  manifold inspect alpine:3.20
+  manifold inspect --format json oci-archive:app.tar`,
 		Short: "Show what an index holds",
 		Long: "Show what an index holds: each image with its platform, size, layers, age and attestations.\n\n" +
 			"REF is a reference in a registry, oci-layout:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE.\n" +

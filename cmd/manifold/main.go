@@ -41,9 +41,6 @@ func main() {
 	os.Exit(code)
 }
 
-// exitInterrupted is what a shell reports for a program ended by Ctrl-C.
-const exitInterrupted = 130
-
 // run is the whole program but for the process around it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := rootCommand(streams{stdout, stderr})
@@ -64,7 +61,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	printSources(stderr, err)
 	fmt.Fprintln(stderr, "error:", err)
-	return 1
+	if isUnknownCommand(err) {
+		return exitUsage
+	}
+	return exitCode(err)
 }
 
 // printSources shows the Dockerfile's lines that an error belongs to, each place once.
@@ -107,7 +107,25 @@ func rootCommand(s streams) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(buildCommand(s), planCommand(s), verifyCommand(s), inspectCommand(s), resolveCommand(s), createCommand(s), copyCommand(s),
-		doctorCommand(s), tagsCommand(s), deleteCommand(s), nodesCommand(s), duCommand(s), pruneCommand(s), scanCommand())
+	for _, g := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"build", "Building:", []*cobra.Command{buildCommand(s), planCommand(s)}},
+		{"index", "Images and indexes that are there:", []*cobra.Command{
+			createCommand(s), inspectCommand(s), verifyCommand(s), resolveCommand(s), copyCommand(s), tagsCommand(s), deleteCommand(s),
+		}},
+		{"nodes", "Nodes and registries:", []*cobra.Command{nodesCommand(s), duCommand(s), pruneCommand(s), doctorCommand(s)}},
+	} {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	root.AddCommand(scanCommand())
+	setHelp(root)
+	complete(root)
+	strict(root)
 	return root
 }

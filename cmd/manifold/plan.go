@@ -18,7 +18,9 @@ func planCommand(s streams) *cobra.Command {
 	var f buildFlags
 	form := formatTable
 	cmd := &cobra.Command{
-		Use:   "plan [flags] CONTEXT",
+		Use: "plan [flags] CONTEXT",
+		Example: `  manifold plan --platform linux/amd64,linux/arm64 .
+  manifold plan --builder mybuilder --format json .`,
 		Short: "Show what would run where, and why; build nothing",
 		Long: "Show for every stage and target with which strategy it would be run, and why. Nothing is built.\n\n" +
 			"With a node, what the text of the Dockerfile leaves open (does make know its target? does a package need cgo?) is\n" +
@@ -69,7 +71,7 @@ func (f *buildFlags) printPlan(s streams, form format, plan placedPlan) (err err
 func (f *buildFlags) plan(ctx context.Context, s streams, dir string) (plan placedPlan, err error) {
 	r, err := f.request(dir)
 	if err != nil {
-		return plan, err
+		return plan, misused(err)
 	}
 	nodes, err := dial(ctx, s, f.builders)
 	if errors.Is(err, builder.ErrNoBuildKit) && !isNamed(ctx, f.builders) {

@@ -32,8 +32,9 @@ func resolveCommand(s streams) *cobra.Command {
 	var host string
 	form := formatTable
 	cmd := &cobra.Command{
-		Use:   "resolve REF --for PLATFORM",
-		Short: "Show which image of an index a host pulls, and why",
+		Use:     "resolve REF --for PLATFORM",
+		Example: `  manifold resolve --platform linux/arm64 ghcr.io/app/app:1.0`,
+		Short:   "Show which image of an index a host pulls, and why",
 		Long: "Show which image of an index a host of a platform pulls, the others in the order in which they would be taken, and why.\n\n" +
 			"The rule is containerd's. Where Docker's classic image store takes another one, that is shown too. Standard output is the\n" +
 			"image's reference with its digest.",

@@ -16,10 +16,11 @@ func tagsCommand(s streams) *cobra.Command {
 	var r registryFlags
 	form := formatTable
 	cmd := &cobra.Command{
-		Use:   "tags NAME",
-		Short: "List the tags of a repository",
-		Long:  "List the tags of a repository, one in a line, as its registry orders them. All pages of the list are read.",
-		Args:  cobra.ExactArgs(1),
+		Use:     "tags NAME",
+		Example: `  manifold tags ghcr.io/app/app`,
+		Short:   "List the tags of a repository",
+		Long:    "List the tags of a repository, one in a line, as its registry orders them. All pages of the list are read.",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tags, err := r.client(s).Tags(cmd.Context(), args[0])
 			if err != nil {

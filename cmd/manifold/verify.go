@@ -39,7 +39,9 @@ type verifyFlags struct {
 func verifyCommand(s streams) *cobra.Command {
 	f := verifyFlags{form: formatTable}
 	cmd := &cobra.Command{
-		Use:   "verify REF…",
+		Use: "verify REF…",
+		Example: `  manifold verify ghcr.io/app/app:1.0
+  manifold verify --platform linux/arm64 docker-archive:app.tar`,
 		Short: "Check that every image in there really is for the platform it says",
 		Long: "Check that config, index and machine code of every image agree, and that what the image starts can run.\n\n" +
 			"REF is a reference in a registry, oci-layout:DIR, oci-archive:FILE, or docker-archive:FILE (docker save).\n" +
@@ -189,7 +191,7 @@ func refusal(all []verified) error {
 	case n == 0:
 		return nil
 	case len(all) == 1:
-		return errors.New("the image is refused" + except)
+		return refusedError{errors.New("the image is refused" + except)}
 	}
-	return fmt.Errorf("%d of %d images are refused%s", n, len(all), except)
+	return refusedError{fmt.Errorf("%d of %d images are refused%s", n, len(all), except)}
 }

@@ -388,6 +388,7 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			return o
 		case strings.HasPrefix(word, Unknown):
 			st.params, st.exports, st.stops = []string{Unknown}, either, either
+			w.nounset = true
 			return success
 		case len(word) > 1 && (word[0] == '-' || word[0] == '+'):
 			on := failure
@@ -400,6 +401,7 @@ func set(w *walker, st *state, n syntax.Node, words []string, _ files) outcome {
 			if strings.Contains(word, "e") {
 				st.stops = on
 			}
+			w.nounset = w.nounset || strings.Contains(word, "u") || i+1 < len(words) && words[i+1] == "nounset"
 			if strings.Contains(word[1:], "o") && i+1 < len(words) { // -eou pipefail too
 				switch i++; words[i] {
 				case "allexport":

@@ -18,7 +18,7 @@ func (s *Script) Read(opt Options) Reading {
 	if r, ok := s.known.find(opt); ok {
 		return r
 	}
-	w := &walker{opt: opt, bash: opt.Bash}
+	w := &walker{opt: opt, bash: opt.Bash, nounset: opt.Errexit}
 	from := &begin{vars: opt.Vars, open: opt.Open, asked: map[string]variable{}}
 	st := &state{vars: vars{begin: from}, dir: opt.Dir, chain: true, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
 	if w.bash {
@@ -34,7 +34,7 @@ func (s *Script) Read(opt Options) Reading {
 
 // ReadArgs reads a command that is given by its words, without a shell, as the exec form of RUN gives it.
 func ReadArgs(words []string, opt Options) Reading {
-	w := &walker{opt: opt, bash: opt.Bash, within: &span{}}
+	w := &walker{opt: opt, bash: opt.Bash, within: &span{}, nounset: opt.Errexit}
 	st := &state{vars: vars{begin: &begin{vars: opt.Vars, open: opt.Open}}, dir: opt.Dir, certain: true, fatal: true, exports: failure, stops: known(opt.Errexit)}
 	if len(words) > 0 && !w.executed(st, &syntax.Lit{}, words) && !w.through(st, st, &syntax.Lit{}, words, files{}) {
 		w.emit(st, &syntax.Lit{}, words, files{})
@@ -45,12 +45,14 @@ func ReadArgs(words []string, opt Options) Reading {
 
 // walker reads one script.
 type walker struct {
-	opt    Options
-	out    Reading
-	read   int
-	depth  int
-	bash   bool  // the script being read is bash's
-	within *span // of the command that holds the script being read, where that is not the script itself
+	opt   Options
+	out   Reading
+	read  int
+	depth int
+	// nounset says that set -u may hold.
+	nounset bool
+	bash    bool  // the script being read is bash's
+	within  *span // of the command that holds the script being read, where that is not the script itself
 	// outputs are what the options were asked of.
 	outputs []output
 	asked   []fileAsked

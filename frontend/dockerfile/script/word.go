@@ -303,6 +303,7 @@ func (w *walker) text(st *state, word *syntax.Word, how func(*expand.Config, *sy
 // unseen reads the substitutions in a word that the expander leaves out because it takes an unknown value for one that
 // is set and not empty, as in ${X:-$(uname -m)}.
 func (w *walker) unseen(st *state, word *syntax.Word) {
+	w.mayLeave(st, word)
 	if !elaborate(word.Parts) {
 		return
 	}
@@ -313,6 +314,35 @@ func (w *walker) unseen(st *state, word *syntax.Word) {
 		}
 		if !Known(st.vars.get(p.Param.Value).value) {
 			w.substitutions(st, p.Exp.Word)
+		}
+		return true
+	})
+}
+
+// mayLeave notes that the shell leaves where it expands a variable that is not set: by ${X:?}, or with set -u. If the script fails by that, it is as good
+// as any other failure; where nobody is told, in a part of a pipe or a script that may fail, it is not certain what follows.
+func (w *walker) mayLeave(st *state, word *syntax.Word) {
+	if st.fatal || !w.nounset && !elaborate(word.Parts) {
+		return
+	}
+	syntax.Walk(word, func(n syntax.Node) bool {
+		p, ok := n.(*syntax.ParamExp)
+		if !ok || p.Param == nil {
+			_, inner := n.(*syntax.CmdSubst)
+			return !inner
+		}
+		v := environ{w, st, word}.Get(p.Param.Value)
+		leaves := w.nounset && !v.IsSet()
+		if p.Exp != nil {
+			switch p.Exp.Op {
+			case syntax.ErrorUnset, syntax.ErrorUnsetOrNull:
+				leaves = !v.IsSet() || !Known(v.String()) || p.Exp.Op == syntax.ErrorUnsetOrNull && v.String() == ""
+			case syntax.DefaultUnset, syntax.DefaultUnsetOrNull, syntax.AlternateUnset, syntax.AlternateUnsetOrNull, syntax.AssignUnset, syntax.AssignUnsetOrNull:
+				leaves = false
+			}
+		}
+		if leaves {
+			st.certain, st.left = false, true
 		}
 		return true
 	})
