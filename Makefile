@@ -1,7 +1,7 @@
 # Everything here needs Go, git and root; what else is missing is built or installed on the way.
 SANDBOX = go run ./integration/cmd/sandbox
 
-.PHONY: cluster help toolchains demo test unit race lint vuln conformance bench differential corpus gate-corpus nightly image fuzz
+.PHONY: cluster docs help toolchains demo test unit race lint vuln conformance bench differential corpus gate-corpus nightly image fuzz
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ lint: ## go vet, and golangci-lint as pinned in tools/lint
 
 vuln: ## known vulnerabilities; asks the Go vulnerability database
 	go tool -modfile=tools/lint/go.mod govulncheck ./...
+
+docs: ## write the command reference and the man pages
+	UPDATE=1 go test ./cmd/manifold -run TestDocs -count 1
 
 conformance: ## BuildKit's own Dockerfile tests against our frontend, compared with the reference
 	go run ./integration/conformance

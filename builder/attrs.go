@@ -89,7 +89,7 @@ func (r Request) prepare(opt *client.SolveOpt) (done func() error, err error) {
 	if r.Pull {
 		attrs["image-resolve-mode"] = "pull"
 	}
-	opt.CacheExports, opt.CacheImports = r.CacheTo, r.CacheFrom
+	opt.CacheExports, opt.CacheImports, opt.AllowedEntitlements = r.CacheTo, r.CacheFrom, r.Allow
 	return c.done, nil
 }
 

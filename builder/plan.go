@@ -26,6 +26,30 @@ func (b Builder) Plan(ctx context.Context, r Request) (frontend.Plan, error) {
 	return worker{b, n}.plan(ctx, r, frontend.Config{}, &watcher{call: r.Progress})
 }
 
+// Call asks the frontend something about the Dockerfile instead of building it, by the name that the question has in BuildKit (package
+// frontend/subrequests): frontend.lint, frontend.outline or frontend.targets. The answer is the result's metadata, "result.json" in it.
+func (b Builder) Call(ctx context.Context, r Request, question string) (map[string][]byte, error) {
+	n, err := b.first()
+	if err != nil {
+		return nil, err
+	}
+	r.Options = maps.Clone(r.Options)
+	if r.Options == nil {
+		r.Options = map[string]string{}
+	}
+	r.Options["requestid"], r.CacheTo = question, nil
+	var out map[string][]byte
+	_, err = worker{b, n}.run(ctx, r, client.SolveOpt{}, &watcher{call: r.Progress}, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		res, err := frontend.Config{}.Build(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		out = res.Metadata
+		return gateway.NewResult(), nil
+	})
+	return out, err
+}
+
 // plan asks the node for its plan.
 func (b worker) plan(ctx context.Context, r Request, front frontend.Config, watch *watcher) (frontend.Plan, error) {
 	r.Options = maps.Clone(r.Options)

@@ -61,6 +61,8 @@ type Request struct {
 	Attest map[string]string
 	// Options are further options of the reference frontend, such as add-hosts, as buildctl's --opt spells them.
 	Options map[string]string
+	// Allow are the entitlements that the Dockerfile may ask for, as BuildKit names them: network.host, security.insecure, device. Nil means none.
+	Allow []string
 	// Session serves secrets, ssh agents and the like to the build. Docker's credentials are always served.
 	Session []session.Attachable
 

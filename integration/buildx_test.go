@@ -89,6 +89,10 @@ func startDocker(t *testing.T, sb *sandbox.Sandbox) withDocker {
 	if err := os.Symlink(filepath.Join(sb.Bin, "buildx"), filepath.Join(plugins, "docker-buildx")); err != nil {
 		t.Fatal(err)
 	}
+	manifold := strings.TrimSpace(mustExec(t, sb, "sh", "-c", "command -v manifold").Stdout)
+	if err := os.Symlink(manifold, filepath.Join(plugins, "docker-manifold")); err != nil {
+		t.Fatal(err)
+	}
 	d := withDocker{sb: sb, env: []string{"DOCKER_CONFIG=" + config, "DOCKER_HOST=" + engine.Host}}
 	d.run(t, "docker", "load", "-i", buildKitArchive(t, sb))
 	return d
@@ -172,6 +176,13 @@ func TestBuildxBuilders(t *testing.T) {
 	}
 	d.run(t, "manifold", "build", "-q", "--builder", "boxed", "--platform", "linux/arm64", "-t", "loaded:arm", "--load", dir)
 	if out := d.run(t, "docker", "run", "--rm", "--network", "none", "loaded:arm"); strings.TrimSpace(out.Stdout) != "aarch64" {
+		t.Error(out.Stdout)
+	}
+	// And as a plugin of Docker's own command.
+	if out := d.run(t, "docker", "manifold", "nodes", "--builder", "boxed"); !strings.Contains(out.Stdout, "boxed0") {
+		t.Error(out.Stdout)
+	}
+	if out := d.run(t, "docker", "--help"); !strings.Contains(out.Stdout, "manifold*") {
 		t.Error(out.Stdout)
 	}
 	// One that is stopped is started again.

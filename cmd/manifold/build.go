@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -50,13 +51,24 @@ func buildCommand(s streams) *cobra.Command {
 
 // run builds and prints what came of it.
 func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error) {
+	if f.debug {
+		logrus.SetLevel(logrus.DebugLevel)
+	}
 	// What the flags say is checked before anything is asked of a node.
 	r, err := f.request(dir)
 	if err != nil {
 		return misused(err)
 	}
+	versionControl(ctx, &r)
 	for _, p := range platforms.Repeats(strings.Join(f.platforms, ",")) {
 		fmt.Fprintf(s.err, "warning: --platform names %s twice, it is built once\n", p)
+	}
+	question, form, err := callOf(f.call, f.check)
+	if err != nil {
+		return misused(err)
+	}
+	if question != "" {
+		return f.ask(ctx, s, r, question, form)
 	}
 	if f.dryRun {
 		plan, err := f.plan(ctx, s, dir)

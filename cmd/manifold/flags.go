@@ -23,6 +23,11 @@ import (
 // buildFlags are the flags of "manifold build". Those that docker buildx build has keep its names and meaning.
 type buildFlags struct {
 	registryFlags
+	runFlags
+
+	call  string
+	check bool
+	debug bool
 
 	builders     []string
 	nodeFor      []string
@@ -90,6 +95,7 @@ func (f *buildFlags) registerInput(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.noCacheStage, "no-cache-filter", nil, "do not use the cache for these stages")
 	fs.BoolVar(&f.pull, "pull", false, "ask the registry for base images even if the node has them")
 	fs.StringArrayVar(&f.cacheFrom, "cache-from", nil, "cache to read, for example type=registry,ref=app:cache")
+	f.runFlags.register(fs)
 	fs.StringArrayVar(&f.builders, "builder", nil, builderUsage)
 	fs.StringArrayVar(&f.nodeFor, "node-for", nil, "the node for some targets, by its name: linux/arm64=arm1")
 	fs.StringVar(&f.progress, "progress", os.Getenv("BUILDKIT_PROGRESS"), "progress: auto, tty, plain, rawjson or quiet")
@@ -100,6 +106,9 @@ func (f *buildFlags) register(fs *pflag.FlagSet) {
 	f.registerInput(fs)
 	fs.StringArrayVarP(&f.tags, "tag", "t", nil, "name of the result, for example ghcr.io/app/app:1.0; may be repeated")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "show what would run where, and build nothing")
+	fs.StringVar(&f.call, "call", "build", "what is done with the Dockerfile: build, check, outline or targets; with ,format=json for programs")
+	fs.BoolVar(&f.check, "check", false, "shorthand for --call=check: look for mistakes in the Dockerfile, and build nothing")
+	fs.BoolVarP(&f.debug, "debug", "D", false, "print what libraries log, and where an error came from")
 	fs.BoolVar(&f.keepGoing, "keep-going", true, "build the other targets to their end when one has failed, and report all that did")
 	fs.BoolVar(&f.failFast, "fail-fast", false, "end the build when the first target has failed")
 	fs.StringArrayVar(&f.optional, "optional", nil, "targets that may be missing from the result if they fail, as linux/riscv64; the index says so")
@@ -142,6 +151,12 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 	if r.BuildArgs, err = arguments(f.buildArgs); err != nil {
 		return r, err
 	}
+	if err := proxies(r.BuildArgs); err != nil {
+		return r, err
+	}
+	if err := f.write(&r); err != nil {
+		return r, err
+	}
 	if r.Labels, err = labels(f.labels); err != nil {
 		return r, err
 	}
@@ -156,6 +171,9 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 	}
 	if r.Outputs, err = outputs(f.outputs); err != nil {
 		return r, err
+	}
+	if len(f.ssh) == 0 && isGitSSH(dir) {
+		f.ssh = []string{"default"} // as docker buildx does
 	}
 	if r.Session, err = f.session(); err != nil {
 		return r, err
@@ -205,6 +223,9 @@ const local = "local"
 
 // targets reads --platform but for the keyword local, which only the node can explain.
 func (f *buildFlags) targets() ([]platforms.Platform, error) {
+	if usual := os.Getenv("DOCKER_DEFAULT_PLATFORM"); len(f.platforms) == 0 && usual != "" {
+		f.platforms = []string{usual}
+	}
 	names := strings.Join(f.platforms, ",")
 	if slices.Contains(strings.Split(names, ","), local) {
 		return nil, nil

@@ -25,7 +25,7 @@ var flagGroups = []flagGroup{
 	{"What is built", []string{"platform", "file", "target", "build-arg", "build-context", "label", "secret", "ssh", "pull"}},
 	{"How it is built", []string{
 		"strategy", "accelerate", "toolchains", "cache-mounts", "max-parallelism", "no-cache", "no-cache-filter", "network", "add-host", "shm-size", "ulimit", "cgroup-parent",
-		"allow",
+		"resource", "allow",
 	}},
 	{"Where it is built", []string{"builder", "node-for", "optional", "fail-fast", "keep-going"}},
 	{"What it has to pass", []string{"verify", "verify-except", "test", "expect", "if-digest"}},
@@ -40,14 +40,19 @@ var flagGroups = []flagGroup{
 // usualWidth is that of a help which is not read in a terminal.
 const usualWidth = 100
 
-// groupedFlags prints a command's flags under their headings.
-func groupedFlags(cmd *cobra.Command) string {
-	width := usualWidth
+// helpWidth is that of the terminal, if there is one.
+var helpWidth = func() int {
 	if c, err := console.ConsoleFromFile(os.Stdout); err == nil {
 		if size, err := c.Size(); err == nil && size.Width > 0 {
-			width = int(size.Width)
+			return int(size.Width)
 		}
 	}
+	return usualWidth
+}
+
+// groupedFlags prints a command's flags under their headings.
+func groupedFlags(cmd *cobra.Command) string {
+	width := helpWidth()
 	left := map[string]*pflag.Flag{}
 	var order []string
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
@@ -57,7 +62,7 @@ func groupedFlags(cmd *cobra.Command) string {
 		}
 	})
 	var out strings.Builder
-	print := func(title string, names []string) {
+	group := func(title string, names []string) {
 		set := pflag.NewFlagSet(title, pflag.ContinueOnError)
 		set.SortFlags = false
 		for _, name := range names {
@@ -72,10 +77,10 @@ func groupedFlags(cmd *cobra.Command) string {
 	}
 	if len(order) > 8 {
 		for _, g := range flagGroups {
-			print(g.title, g.names)
+			group(g.title, g.names)
 		}
 	}
-	print("Flags", order)
+	group("Flags", order)
 	return out.String()
 }
 

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/moby/buildkit/solver/errdefs"
@@ -26,8 +27,25 @@ import (
 	"github.com/manifold-build/manifold/internal/startheap"
 )
 
-// version is set by the linker.
-var version = "dev"
+// version is set by the linker. Without, it is what the build information has: the module's version, or the commit.
+var version = built()
+
+// built is the version by the build information.
+func built() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "dev"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "dev-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "dev"
+}
 
 func main() {
 	startheap.Grow()
@@ -36,7 +54,15 @@ func main() {
 	logrus.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	args := os.Args[1:]
+	if isPlugin(os.Args[0]) {
+		var err error
+		if args, err = pluginArgs(args); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(exitFailed)
+		}
+	}
+	code := run(ctx, args, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -60,6 +86,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitInterrupted
 	}
 	printSources(stderr, err)
+	if logrus.IsLevelEnabled(logrus.DebugLevel) {
+		fmt.Fprintf(stderr, "%+v\n", err) // with where it came from, as far as libraries note it
+	}
 	fmt.Fprintln(stderr, "error:", err)
 	if isUnknownCommand(err) {
 		return exitUsage
@@ -123,7 +152,7 @@ func rootCommand(s streams) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(scanCommand())
+	root.AddCommand(scanCommand(), pluginCommand(s), versionCommand(s))
 	setHelp(root)
 	complete(root)
 	strict(root)

@@ -179,7 +179,7 @@ func nodesCommand(s streams) *cobra.Command {
 				err = printNodes(s, infos)
 			}
 			if sound := slices.ContainsFunc(infos, func(n nodeInfo) bool { return n.Error == "" }); err == nil && !sound {
-				return errors.New("no node can be used")
+				return fmt.Errorf("no node can be used: %w", builder.ErrUnreachable)
 			}
 			return err
 		},

@@ -13,9 +13,9 @@ push) # the other way: the bytes go to the registry at once, a small file from j
 	manifold build -q --platform "$2" --output "type=image,name=$3,push=true,push-by-digest=true" --metadata-file "part-${2##*/}.json" "$(dirname "$0")"
 	;;
 publish)
-	manifold create -q -t "$2" --expect linux/amd64,linux/arm64 --verify part-amd64.tar part-arm64.tar
+	manifold create -q -t "$2" --expect linux/amd64,linux/arm64 --verify strict part-amd64.tar part-arm64.tar
 	;;
 publish-pushed)
-	manifold create -q -t "$2" --expect linux/amd64,linux/arm64 --verify -f part-amd64.json -f part-arm64.json
+	manifold create -q -t "$2" --expect linux/amd64,linux/arm64 --verify strict -f part-amd64.json -f part-arm64.json
 	;;
 esac

@@ -339,6 +339,7 @@ func (w *walker) mayLeave(st *state, word *syntax.Word) {
 				leaves = !v.IsSet() || !Known(v.String()) || p.Exp.Op == syntax.ErrorUnsetOrNull && v.String() == ""
 			case syntax.DefaultUnset, syntax.DefaultUnsetOrNull, syntax.AlternateUnset, syntax.AlternateUnsetOrNull, syntax.AssignUnset, syntax.AssignUnsetOrNull:
 				leaves = false
+			default: // of a part of the value
 			}
 		}
 		if leaves {
