@@ -140,7 +140,7 @@ func rootCommand(s streams) *cobra.Command {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"build", "Building:", []*cobra.Command{buildCommand(s), planCommand(s)}},
+		{"build", "Building:", []*cobra.Command{buildCommand(s), bakeCommand(s), planCommand(s)}},
 		{"index", "Images and indexes that are there:", []*cobra.Command{
 			createCommand(s), inspectCommand(s), verifyCommand(s), resolveCommand(s), copyCommand(s), tagsCommand(s), deleteCommand(s),
 		}},
