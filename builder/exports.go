@@ -66,7 +66,13 @@ func (r Request) planExports() (*exportPlan, error) {
 			}
 			pushes = b
 		}
-		byDigest := attrs[exportPushByDigest] == "true"
+		byDigest, err := flagged(attrs, exportPushByDigest)
+		if err != nil {
+			return nil, fmt.Errorf("output %s: %w", o.Type, err)
+		}
+		if o.Type == client.ExporterDocker && len(r.Targets) > 1 {
+			return nil, fmt.Errorf("output docker holds one image, and %d targets are built: name one with --platform, or take type=oci", len(r.Targets))
+		}
 		switch {
 		case (o.Type == "registry" || o.Type == client.ExporterImage) && pushes && !byDigest:
 			push = true
@@ -95,6 +101,19 @@ func (r Request) planExports() (*exportPlan, error) {
 		compress(e)
 	}
 	return p, nil
+}
+
+// flagged reads a switch among an exporter's attributes, as BuildKit does: one without a value is on.
+func flagged(attrs map[string]string, key string) (bool, error) {
+	v, ok := attrs[key]
+	if !ok || v == "" {
+		return ok, nil
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("%s=%q is neither true nor false", key, v)
+	}
+	return b, nil
 }
 
 // compress chooses how an exporter compresses new layers, where the user does not say.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -55,9 +56,15 @@ func (f *buildFlags) run(ctx context.Context, s streams, dir string) (err error)
 		logrus.SetLevel(logrus.DebugLevel)
 	}
 	// What the flags say is checked before anything is asked of a node.
+	f.loadsDocker()
 	r, err := f.request(dir)
 	if err != nil {
 		return misused(err)
+	}
+	for flag, name := range map[string]string{"--iidfile": f.iidFile, "--metadata-file": f.metadataFile} {
+		if err := writable(name); err != nil {
+			return misused(fmt.Errorf("%s: %w", flag, err))
+		}
 	}
 	versionControl(ctx, &r)
 	for _, p := range platforms.Repeats(strings.Join(f.platforms, ",")) {
@@ -187,7 +194,11 @@ func (f *buildFlags) report(s streams, r builder.Request, result builder.Result,
 	switch {
 	case len(result.Tags) > 0:
 		// As ko does: a reference that stays what it is, ready for a script.
-		fmt.Fprintln(s.out, pinned(result.Tags[len(result.Tags)-1]))
+		out := s.out
+		if f.toStdout() {
+			out = s.err // standard output is an archive
+		}
+		fmt.Fprintln(out, pinned(result.Tags[len(result.Tags)-1]))
 	case digest != "" && !f.toStdout():
 		fmt.Fprintln(s.out, digest)
 	}
@@ -197,6 +208,41 @@ func (f *buildFlags) report(s streams, r builder.Request, result builder.Result,
 		}
 	}
 	return f.writeMetadata(r, result, nil)
+}
+
+// loadsDocker takes an output of type docker that names no file for --load, as docker buildx does.
+func (f *buildFlags) loadsDocker() {
+	list, err := outputs(f.outputs)
+	if err != nil {
+		return // it is reported with the other flags
+	}
+	f.outputs = slices.DeleteFunc(slices.Clone(f.outputs), func(s string) bool {
+		o := list[slices.Index(f.outputs, s)]
+		loads := o.Type == client.ExporterDocker && o.Dest == "" && o.Attrs["tar"] == ""
+		f.load = f.load || loads
+		if name := o.Attrs["name"]; loads && name != "" {
+			f.tags = append(f.tags, strings.Split(name, ",")...)
+		}
+		return loads
+	})
+}
+
+// writable reports whether a file can be written, before an hour is spent on what it is to hold. Empty means that none is wanted.
+func writable(name string) error {
+	if name == "" {
+		return nil
+	}
+	_, err := os.Stat(name)
+	made := errors.Is(err, fs.ErrNotExist)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644) //nolint:gosec // as it will be written
+	if err != nil {
+		return err
+	}
+	err = f.Close()
+	if made {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
 }
 
 // writeMetadata writes the file of --metadata-file, also for a build that failed.
