@@ -161,8 +161,10 @@ func (f *fleet) solve(ctx context.Context, w worker, r Request, entries []client
 	if len(list) == 0 {
 		return w.solve(ctx, r, entries, watch, ready)
 	}
+	// The cache holds what was run, so it is written by the first; one in the image itself by the second.
 	early := r
-	early.CacheTo, early.Attest, early.Gate = nil, nil, Gate{Verify: "off"}
+	early.CacheTo, r.CacheTo = splitCaches(r.CacheTo)
+	early.Attest, early.Gate = nil, Gate{Verify: "off"}
 	first, err := w.solve(ctx, early, nil, watch, ready)
 	if err != nil {
 		return first, err
@@ -185,4 +187,16 @@ func (f *fleet) solve(ctx context.Context, w worker, r Request, entries []client
 	out, err := w.solve(ctx, r, entries, watch, ready)
 	out.Steps = first.Steps // the second time, a stage is replaced
 	return out, err
+}
+
+// splitCaches parts caches that are written somewhere from those that are written into the image.
+func splitCaches(list []client.CacheOptionsEntry) (elsewhere, inline []client.CacheOptionsEntry) {
+	for _, e := range list {
+		if e.Type == "inline" {
+			inline = append(inline, e)
+		} else {
+			elsewhere = append(elsewhere, e)
+		}
+	}
+	return elsewhere, inline
 }

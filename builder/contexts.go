@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"archive/tar"
 	"bufio"
 	"bytes"
 	"context"
@@ -13,16 +12,19 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/distribution/reference"
+	"github.com/klauspost/compress/gzip"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/ociindex"
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/session/upload/uploadprovider"
+	"github.com/moby/buildkit/util/archiveutil"
 	"github.com/tonistiigi/fsutil"
 )
 
@@ -187,9 +189,13 @@ func (c *contexts) fromStdin() error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("reading the build context from standard input: %w", err)
 	}
-	if isArchive(begin) {
+	if known := archiveutil.IsArchive(begin); known || isTar(begin) {
+		body := io.NopCloser(in)
+		if !known {
+			body = gzipped(in) // which BuildKit knows
+		}
 		up := uploadprovider.New()
-		c.opt.FrontendAttrs["context"] = up.Add(io.NopCloser(in))
+		c.opt.FrontendAttrs["context"] = up.Add(body)
 		c.opt.Session = append(c.opt.Session, up)
 		return c.filenames("")
 	}
@@ -267,18 +273,33 @@ func (l *lateFile) Read(p []byte) (n int, err error) {
 // tarBlock is the size of a tar header, in bytes.
 const tarBlock = 512
 
-// archiveMagic begins the compressed archives that BuildKit unpacks: gzip, bzip2, xz and zstd.
-var archiveMagic = [][]byte{{0x1f, 0x8b, 0x08}, []byte("BZh"), []byte("\xfd7zXZ\x00"), {0x28, 0xb5, 0x2f, 0xfd}}
-
-// isArchive reports whether a stream that begins so is an archive that BuildKit unpacks.
-func isArchive(begin []byte) bool {
-	for _, magic := range archiveMagic {
-		if bytes.HasPrefix(begin, magic) {
-			return true
-		}
+// isTar reports whether a stream begins with the header of a tar archive (POSIX.1-2001, pax, ustar Interchange Format). BuildKit itself wants the first file to
+// follow within 1024 bytes, and takes an archive that begins with a pax header, as those of git archive do, for a Dockerfile.
+func isTar(begin []byte) bool {
+	const magicAt, sumAt, sumEnd = 257, 148, 156
+	if len(begin) < tarBlock || !bytes.HasPrefix(begin[magicAt:], []byte("ustar")) {
+		return false
 	}
-	_, err := tar.NewReader(bytes.NewReader(begin)).Next()
-	return err == nil
+	var sum int64
+	for i, b := range begin[:tarBlock] {
+		if i >= sumAt && i < sumEnd {
+			b = ' ' // of itself
+		}
+		sum += int64(b)
+	}
+	said, err := strconv.ParseInt(strings.Trim(string(begin[sumAt:sumEnd]), " \x00"), 8, 64)
+	return err == nil && said == sum
+}
+
+// gzipped compresses a stream while it is read.
+func gzipped(in io.Reader) io.ReadCloser {
+	out, w := io.Pipe()
+	go func() {
+		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // the level is one
+		_, err := io.Copy(z, in)
+		w.CloseWithError(errors.Join(err, z.Close()))
+	}()
+	return out
 }
 
 // filenames names the Dockerfiles, relative to the folder root; as they are if root is empty.

@@ -414,11 +414,12 @@ func TestFailFast(t *testing.T) {
 	}
 }
 
-// TestCachesOfAFleet writes a cache from two nodes, and reads it on one that is empty: what each of them ran for its target is not run there.
+// TestCachesOfAFleet writes a cache from two nodes, and reads it on one that is empty: what each of them ran for its target is not run there, and neither
+// is what they share.
 func TestCachesOfAFleet(t *testing.T) {
 	sb := sandbox.Start(t)
 	dir := t.TempDir()
-	write(t, dir, "Dockerfile", fleetDockerfile)
+	write(t, dir, "Dockerfile", strings.Replace(fleetDockerfile, "RUN mkdir /page", "RUN echo it is run; mkdir /page", 1))
 	targets := parseTargets(t, "linux/amd64,linux/arm64")
 	nodes := fleetOf(t, map[string]string{"amd": sb.Node.Addr, "arm": sb.NewNode(t, armNode).Addr}, "amd", "arm")
 	cache := []client.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": sb.Ref("app:cache"), "mode": "max"}}}
@@ -433,6 +434,11 @@ func TestCachesOfAFleet(t *testing.T) {
 			for _, v := range s.Vertexes {
 				if strings.Contains(v.Name, "] RUN uname") && v.Completed != nil {
 					steps[v.Name] = v.Cached
+				}
+			}
+			for _, l := range s.Logs { // its layers are fetched, which the progress does not call cached
+				if strings.Contains(string(l.Data), "it is run") {
+					t.Error("the shared stage was run")
 				}
 			}
 		},

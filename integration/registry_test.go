@@ -32,7 +32,7 @@ func TestWrongPassword(t *testing.T) {
 	}
 	out := push("battery staple")
 	want := fmt.Sprintf("error: registry %[1]s does not accept the credentials for pushing to team/app: run docker login %[1]s, or check the password it stored\n", reg.Addr)
-	if out.Code != 1 || !strings.HasSuffix(out.Stderr, want) {
+	if out.Code != 6 || !strings.HasSuffix(out.Stderr, want) {
 		t.Errorf("exit code %d, not ending in %q:\n%s", out.Code, want, out.Stderr)
 	}
 	// The plan may be under way while the registry is asked; no step of the build may.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // stepLog is where the instruction's first process writes what the step's log shows: what cargo's compilers say goes where a script may read it.
@@ -17,15 +16,6 @@ func (m machine) noteLog() {
 	if dir, ok := m.ownFolder(); ok {
 		_ = os.WriteFile(filepath.Join(dir, "log"), []byte(fileOf("/proc/self/fd/2")), 0o600)
 	}
-}
-
-// fileOf tells a file apart from all others of the machine.
-func fileOf(name string) string {
-	var st syscall.Stat_t
-	if err := syscall.Stat(name, &st); err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%d %d", st.Dev, st.Ino)
 }
 
 // sayOnce says something once in an instruction, if its log can be written to.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // State is where a file system of the instruction's own is mounted that is part of no layer.
@@ -25,13 +24,6 @@ func (m machine) ownFolder() (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// isOwn reports whether a folder is this user's, and nobody else can write to it.
-func isOwn(dir string) bool {
-	var st syscall.Stat_t
-	err := syscall.Lstat(dir, &st)
-	return err == nil && st.Mode&syscall.S_IFMT == syscall.S_IFDIR && int(st.Uid) == os.Getuid() && st.Mode&0o077 == 0
 }
 
 // remember returns what was found out before in this instruction, else finds it out. What cannot be kept is found out each time.

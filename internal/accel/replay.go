@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // Crates that were compiled before an instruction have no record of how: those of an earlier RUN, as cargo-chef's, or of a target folder that a cache mount keeps.
@@ -297,7 +296,7 @@ func locked(name string, do func() error) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	if err := lock(f); err != nil {
 		return err
 	}
 	return do()
