@@ -325,6 +325,9 @@ func (w *walker) mayLeave(st *state, word *syntax.Word) {
 	if st.fatal || !w.nounset && !elaborate(word.Parts) {
 		return
 	}
+	if !w.bash && badSubstitution(word) { // dash and busybox leave at a substitution that they do not know
+		st.certain, st.left = false, true
+	}
 	syntax.Walk(word, func(n syntax.Node) bool {
 		p, ok := n.(*syntax.ParamExp)
 		if !ok || p.Param == nil {
@@ -347,6 +350,19 @@ func (w *walker) mayLeave(st *state, word *syntax.Word) {
 		}
 		return true
 	})
+}
+
+// badSubstitution reports whether a word changes the case of a parameter's letters, or expands it by another's name: all shells but bash leave there.
+func badSubstitution(word *syntax.Word) bool {
+	found := false
+	syntax.Walk(word, func(n syntax.Node) bool {
+		if p, ok := n.(*syntax.ParamExp); ok {
+			found = found || p.Excl || p.Names != 0 || p.Exp != nil && p.Exp.Op >= syntax.UpperFirst
+		}
+		_, inner := n.(*syntax.CmdSubst)
+		return !inner && !found
+	})
+	return found
 }
 
 // measuresUnknown reports whether a word takes the length or a part of what is not known, or asks whether it is empty: the expander
