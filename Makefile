@@ -53,11 +53,11 @@ fuzz: ## each fuzz target for a minute
 	go test ./verify -run '^$$' -fuzz FuzzLayer -fuzztime 1m -fuzzminimizetime 1s
 
 differential: ## every differential case, built moved and emulated, and every story
-	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -timeout 360m ./integration -run 'TestMovedIsWhatEmulationMakes|TestSourcesAreBuilt|TestProjectsAreBuilt|TestAccelerated|TestSameBytes|TestStories'
+	MANIFOLD_DIFFERENTIAL=all REQUIRE_DAEMON=1 go test -tags nightly -timeout 360m ./integration -run 'TestMovedIsWhatEmulationMakes|TestSourcesAreBuilt|TestProjectsAreBuilt|TestAccelerated|TestSameBytes|TestStories'
 
-cluster: ## stories in a real Kubernetes, which is compiled first (a quarter of an hour)
+cluster: ## stories in a real Kubernetes, which is compiled first (some ten minutes, once)
 	@$(SANDBOX) true
-	MANIFOLD_CLUSTER=1 REQUIRE_DAEMON=1 go test -timeout 90m ./integration -run TestCluster -v
+	REQUIRE_DAEMON=1 go test -tags cluster -timeout 90m ./integration -run TestCluster -v
 
 gate-corpus: ## the gate's verdicts on images of Debian's packages, whole and broken, against the recorded ones
 	@$(SANDBOX) true

@@ -29,27 +29,23 @@ type watcher struct {
 // on passes the steps of one of several nodes on.
 func (w *watcher) on(node string) *watcher { return &watcher{node: node, parent: w, times: w.times} }
 
-// other is the digest by which a step of a node is known among those of all.
-func (w *watcher) other(d digest.Digest) digest.Digest {
-	return digest.FromString(w.node + " " + d.String())
-}
-
-// rename gives a node's steps names of their own.
-func (w *watcher) rename(s *client.SolveStatus) {
+// NameSteps gives the steps of one of several builds that are shown together names of their own: equal steps of two builds are two.
+func NameSteps(build string, s *client.SolveStatus) {
+	other := func(d digest.Digest) digest.Digest { return digest.FromString(build + " " + d.String()) }
 	for _, v := range s.Vertexes {
-		v.Digest, v.Name = w.other(v.Digest), w.node+" "+v.Name
+		v.Digest, v.Name = other(v.Digest), build+" "+v.Name
 		for i, d := range v.Inputs {
-			v.Inputs[i] = w.other(d)
+			v.Inputs[i] = other(d)
 		}
 	}
 	for _, v := range s.Statuses {
-		v.Vertex = w.other(v.Vertex)
+		v.Vertex = other(v.Vertex)
 	}
 	for _, v := range s.Logs {
-		v.Vertex = w.other(v.Vertex)
+		v.Vertex = other(v.Vertex)
 	}
 	for _, v := range s.Warnings {
-		v.Vertex = w.other(v.Vertex)
+		v.Vertex = other(v.Vertex)
 	}
 }
 
@@ -85,7 +81,7 @@ func (w *watcher) send(s *client.SolveStatus) {
 		if w.times != nil {
 			w.times.note(s)
 		}
-		w.rename(s)
+		NameSteps(w.node, s)
 		w.parent.send(s)
 		return
 	}

@@ -1,3 +1,5 @@
+//go:build cluster
+
 package integration
 
 import (
@@ -19,12 +21,9 @@ type cluster struct {
 	dir string // a build context
 }
 
-// startCluster starts one. It is compiled from source, so it runs where somebody asks for it: make cluster.
+// startCluster starts one. It is compiled from source, so it is a test of its own: make cluster.
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	if os.Getenv("MANIFOLD_CLUSTER") == "" {
-		t.Skip("make cluster runs it: compiling Kubernetes takes a quarter of an hour")
-	}
 	sb := sandbox.Start(t)
 	c := &cluster{sb: sb, dir: t.TempDir()}
 	write(t, c.dir, "Dockerfile", strings.Replace(slowDockerfile, "1 2", "1 2 3 4 5 6 7 8 9 10 11 12", 1)) // eight seconds

@@ -1,3 +1,5 @@
+//go:build nightly
+
 package integration
 
 import (
@@ -6,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,11 +17,8 @@ import (
 // TestSameBytesOnEveryNode builds two targets on a node of amd64 and on one that says it is of arm64: what is native on one is moved on the
 // other, and the programs have the same bytes. The image holds a C compiler, and the program one that Go builds with C where it may.
 //
-// Go's library is compiled under emulation for it, which takes minutes: it runs on the days of the first part of the differential cases.
+// Go's library is compiled under emulation for it, which takes minutes: it is one of the nightly tests.
 func TestSameBytesOnEveryNode(t *testing.T) {
-	if os.Getenv("MANIFOLD_DIFFERENTIAL") != "all" && time.Now().YearDay()%parts != 0 {
-		t.Skip("not today")
-	}
 	sb := sandbox.Start(t)
 	dir := t.TempDir()
 	write(t, dir, "Dockerfile", "FROM golang:1.26-trixie AS build\nWORKDIR /src\nCOPY . .\nRUN go build -o /out/app .\nFROM scratch\nCOPY --from=build /out/app /app\n")

@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/moby/buildkit/client"
-	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
@@ -253,7 +252,7 @@ func bakeAll(ctx context.Context, b builder.Builder, all []*baked, progress func
 			}
 			one.request.Progress = func(st *client.SolveStatus) {
 				if len(all) > 1 {
-					nameSteps(one.name, st)
+					builder.NameSteps(one.name, st)
 				}
 				mu.Lock()
 				defer mu.Unlock()
@@ -274,26 +273,6 @@ func bakeAll(ctx context.Context, b builder.Builder, all []*baked, progress func
 		return context.Cause(ctx)
 	}
 	return errors.Join(errs...)
-}
-
-// nameSteps gives a target's steps names of their own: equal steps of two targets are two.
-func nameSteps(target string, s *client.SolveStatus) {
-	other := func(d digest.Digest) digest.Digest { return digest.FromString(target + " " + d.String()) }
-	for _, v := range s.Vertexes {
-		v.Digest, v.Name = other(v.Digest), target+" "+v.Name
-		for i, d := range v.Inputs {
-			v.Inputs[i] = other(d)
-		}
-	}
-	for _, v := range s.Statuses {
-		v.Vertex = other(v.Vertex)
-	}
-	for _, v := range s.Logs {
-		v.Vertex = other(v.Vertex)
-	}
-	for _, v := range s.Warnings {
-		v.Vertex = other(v.Vertex)
-	}
 }
 
 // reportBaked prints what came of each target and writes the file of --metadata-file, which has a key for each.

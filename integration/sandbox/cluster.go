@@ -35,7 +35,7 @@ const (
 	clusterGroup      = "manifold-cluster" // of cgroups
 )
 
-// StartCluster starts one for the length of a test. Compiling it takes a quarter of an hour, once.
+// StartCluster starts one for the length of a test. Compiling it takes some ten minutes, once.
 func (s *Sandbox) StartCluster(tb testing.TB) *Cluster {
 	tb.Helper()
 	ctx := tb.Context()
@@ -229,7 +229,7 @@ func kubernetes(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return kept("kubernetes", key, func(dir string) error {
-		sayf("building Kubernetes as pinned in tools/kubernetes (a quarter of an hour, once)")
+		sayf("building Kubernetes as pinned in tools/kubernetes (some ten minutes, once)")
 		major, minor, _ := strings.Cut(strings.TrimPrefix(kubernetesVersion, "v"), ".")
 		minor, _, _ = strings.Cut(minor, ".")
 		const version = "k8s.io/component-base/version"

@@ -75,7 +75,7 @@ func TestNeedsOfThisMachine(t *testing.T) {
 	}
 	t.Log(seen, "files")
 	if seen == 0 {
-		t.Skip("no ELF files on this machine")
+		t.Error("no ELF files on this machine")
 	}
 }
 
@@ -127,7 +127,7 @@ func TestHeadersAtTheEnd(t *testing.T) {
 	t.Parallel()
 	dt, err := os.ReadFile("/bin/true")
 	if err != nil || !bytes.HasPrefix(dt, []byte("\x7fELF\x02\x01")) {
-		t.Skip("no ELF file of 64 bits", err)
+		t.Fatal("/bin/true is no ELF file of 64 bits", err)
 	}
 	const offset, size, count = 32, 54, 56 // e_phoff, e_phentsize, e_phnum of ELF64
 	at, n := binary.LittleEndian.Uint64(dt[offset:]), uint64(binary.LittleEndian.Uint16(dt[size:]))*uint64(binary.LittleEndian.Uint16(dt[count:]))
