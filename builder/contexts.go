@@ -113,7 +113,15 @@ func (c *contexts) main() error {
 	case isRemote(dir):
 		return c.remote(dir)
 	}
-	return fmt.Errorf("the build context %q is neither a folder nor a git or https URL", r.Context)
+	return CheckContext(r.Context)
+}
+
+// CheckContext is an error if a context is none that [Request.Context] can name. No URL is asked.
+func CheckContext(dir string) error {
+	if dir == "" || dir == stdin || isFolder(dir) || isRemote(dir) {
+		return nil
+	}
+	return fmt.Errorf("the build context %q is neither a folder nor a git or https URL", dir)
 }
 
 // dockerfiles counts the Dockerfiles that the request names.

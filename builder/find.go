@@ -89,7 +89,7 @@ func named(ctx context.Context, store buildx.Store, name string) ([]NodeConfig, 
 		case buildx.Kubernetes:
 			pods, err := deployed(ctx, b.Name, n)
 			if err != nil {
-				return nil, fmt.Errorf("buildx's builder %s, node %s: %w", name, n.Name, err)
+				return nil, &said{fmt.Sprintf("buildx's builder %s, node %s: %v", name, n.Name, err), ErrUnreachable}
 			}
 			out = append(out, pods...)
 			continue

@@ -64,7 +64,7 @@ func startDaemon(ctx context.Context, dir string) (_ *Node, err error) {
 func daemonCommand() ([]string, error) {
 	program, err := exec.LookPath("buildkitd")
 	if err != nil {
-		return nil, fmt.Errorf("no private BuildKit can be started: %w", err)
+		return nil, err
 	}
 	if os.Geteuid() == 0 {
 		return []string{program}, nil

@@ -100,7 +100,7 @@ func readBake(ctx context.Context, args []string) (bakeFile, error) {
 	dt, err := cmd.Output()
 	switch {
 	case errors.Is(err, exec.ErrNotFound):
-		return out, errors.New("bake files are read by docker buildx, which is not installed")
+		return out, errors.New("bake files are read by docker buildx, which is not installed: install it (https://github.com/docker/buildx), or build each target with manifold build")
 	case err != nil:
 		lines := strings.Split(strings.TrimSpace(said.String()), "\n")
 		if i := slices.IndexFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "#") && l != "" }); i >= 0 {

@@ -135,6 +135,9 @@ func (f *buildFlags) request(dir string) (builder.Request, error) {
 		Context: dir, Tags: f.tags, TargetTag: f.targetTag, Push: f.push, Pull: f.pull, NoCache: f.noCache,
 		NoCacheStages: f.noCacheStage, MaxParallelism: f.parallelism, Toolchains: f.toolchains,
 	}
+	if err := builder.CheckContext(dir); err != nil {
+		return r, err
+	}
 	if err := f.nodes(&r); err != nil {
 		return r, err
 	}

@@ -57,7 +57,7 @@ func newLoader(r *builder.Request) (*loader, error) {
 		r.Outputs = append(r.Outputs, builder.Output{Type: "oci", Dest: out.archive()})
 		return out, nil
 	}
-	return nil, errors.New("--load: there is no docker, podman, nerdctl or ctr on PATH that could take the image in")
+	return nil, errors.New("--load: there is no docker, podman, nerdctl or ctr on PATH that could take the image in: install one, or write an archive with -o type=docker,dest=FILE")
 }
 
 func (l *loader) archive() string { return filepath.Join(l.dir, "image.tar") }

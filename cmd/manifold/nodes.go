@@ -22,10 +22,19 @@ import (
 
 const builderUsage = "a BuildKit: the name of a builder of docker buildx ls, an address as buildctl's --addr takes it, or NAME=ADDRESS with\nsettings behind commas (platforms=, max=, ca=, cert=, key=, servername=); may be repeated (default $BUILDX_BUILDER,\n$BUILDKIT_HOST, what docker buildx use selected, " + builder.DefaultAddress + ", or a private one)"
 
+// find explains builders. A name that nobody knows is a fault of the command line; a builder none of whose pods is there is not.
+func find(ctx context.Context, names []string) ([]builder.NodeConfig, error) {
+	configs, err := builder.FindNodes(ctx, names)
+	if err != nil && !errors.Is(err, builder.ErrUnreachable) {
+		err = misused(err)
+	}
+	return configs, err
+}
+
 // dial connects to the nodes that the flag, the environment or docker buildx names, else to the one at the default address. Of several, those that do not
 // answer are left out with a warning, as long as one does.
 func dial(ctx context.Context, s streams, names []string) ([]*builder.Node, error) {
-	configs, err := builder.FindNodes(ctx, names)
+	configs, err := find(ctx, names)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +200,7 @@ func nodesCommand(s streams) *cobra.Command {
 
 // lookAtNodes asks every node what it is and what it is doing.
 func lookAtNodes(ctx context.Context, builders []string) ([]nodeInfo, error) {
-	configs, err := builder.FindNodes(ctx, builders)
+	configs, err := find(ctx, builders)
 	if err != nil {
 		return nil, err
 	}
